@@ -1,0 +1,179 @@
+// The ledger in the system database: rows are queued and appended in batches, so that recording a call costs
+// microseconds. It never throws to callers: a call that was answered must not fail for its ledger.
+import {
+  BIGINT,
+  BOOLEAN,
+  DOUBLE,
+  type DuckDBConnection,
+  DuckDBDataChunk,
+  DuckDBMapValue,
+  DuckDBTimestampValue,
+  type DuckDBType,
+  type DuckDBValue,
+  INTEGER,
+  MAP,
+  TIMESTAMP,
+  VARCHAR,
+} from '@duckdb/node-api';
+import type { Clock } from '#core/clock.ts';
+import type { Log } from '#core/log.ts';
+import type { UsageRow, UsageStore } from '#core/stores.ts';
+
+/** Columns of duckserve.usage in table order: name, type, value of a row. */
+const COLUMNS: readonly (readonly [name: string, type: DuckDBType, value: (row: UsageRow) => DuckDBValue])[] =
+  [
+    ['request_id', VARCHAR, (row) => row.requestId],
+    ['call_id', VARCHAR, (row) => row.callId],
+    ['client_request_id', VARCHAR, (row) => row.clientRequestId],
+    ['request_time', TIMESTAMP, (row) => new DuckDBTimestampValue(toWhole(row.requestTimeMs * 1_000))],
+    ['requester', VARCHAR, (row) => row.requester],
+    ['origin', VARCHAR, (row) => row.origin],
+    ['endpoint', VARCHAR, (row) => row.endpoint],
+    ['served_entity', VARCHAR, (row) => row.servedEntity],
+    ['model', VARCHAR, (row) => row.model],
+    ['engine', VARCHAR, (row) => row.engine],
+    ['task', VARCHAR, (row) => row.task],
+    ['status_code', INTEGER, (row) => row.statusCode],
+    ['error_code', VARCHAR, (row) => row.errorCode],
+    ['error_message', VARCHAR, (row) => row.errorMessage],
+    ['input_count', INTEGER, (row) => row.inputCount],
+    ['cached_count', INTEGER, (row) => row.cachedCount],
+    ['attempts', INTEGER, (row) => row.attempts],
+    ['input_tokens', BIGINT, (row) => toWhole(row.inputTokens)],
+    ['output_tokens', BIGINT, (row) => toWhole(row.outputTokens)],
+    ['cost', DOUBLE, (row) => row.cost],
+    ['duration_ms', DOUBLE, (row) => row.durationMs],
+    ['is_streaming', BOOLEAN, (row) => row.isStreaming],
+    ['usage_context', MAP(VARCHAR, VARCHAR), (row) => toMap(row.usageContext)],
+  ];
+
+const INTERVAL_MS = 100;
+const BATCH_ROWS = 4_096;
+const CHUNK_ROWS = 2_048;
+/** Rows kept while the database refuses them; the oldest are given up after that. */
+const MAX_QUEUED_ROWS = 500_000;
+
+export class DuckDbUsageStore implements UsageStore {
+  readonly #connection: DuckDBConnection;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #closing = new AbortController();
+  #queue: UsageRow[] = [];
+  #writing: Promise<void> | undefined;
+  #isWaiting = false;
+  #isClosed = false;
+
+  /** `connection`: one of its own (`database.connect()`); closed with the store. */
+  constructor(options: { readonly connection: DuckDBConnection; readonly clock: Clock; readonly log: Log }) {
+    this.#connection = options.connection;
+    this.#clock = options.clock;
+    this.#log = options.log;
+  }
+
+  add(row: UsageRow): void {
+    if (this.#isClosed) {
+      this.#log.error({ requestId: row.requestId }, 'usage row after close was not recorded');
+      return;
+    }
+    this.#queue.push(row);
+    if (this.#queue.length >= BATCH_ROWS) void this.#write();
+    else this.#writeLater();
+  }
+
+  async flush(): Promise<void> {
+    // The writing under way may have begun before the last row was added.
+    await this.#writing;
+    await this.#write();
+  }
+
+  /** Writes what is queued and closes the connection. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#closing.abort();
+    await this.flush();
+    if (this.#queue.length > 0)
+      this.#log.error({ rows: this.#queue.length }, 'usage rows were lost at close');
+    this.#connection.closeSync();
+  }
+
+  #writeLater(): void {
+    if (this.#isWaiting || this.#isClosed) return;
+    this.#isWaiting = true;
+    this.#clock.sleep(INTERVAL_MS, this.#closing.signal).then(
+      () => {
+        this.#isWaiting = false;
+        void this.#write();
+      },
+      () => {
+        // Closing: close() itself writes what is left.
+        this.#isWaiting = false;
+      },
+    );
+  }
+
+  #write(): Promise<void> {
+    this.#writing ??= this.#writeAll().finally(() => {
+      this.#writing = undefined;
+    });
+    return this.#writing;
+  }
+
+  async #writeAll(): Promise<void> {
+    while (this.#queue.length > 0) {
+      const rows = this.#queue.slice(0, BATCH_ROWS);
+      try {
+        await this.#append(rows);
+        this.#queue = this.#queue.slice(rows.length);
+      } catch (error) {
+        this.#keepForRetry(error);
+        return;
+      }
+    }
+  }
+
+  async #append(rows: readonly UsageRow[]): Promise<void> {
+    // A transaction of its own keeps the disk's sync off this thread: the appender alone would commit synchronously.
+    await this.#connection.run('BEGIN TRANSACTION');
+    try {
+      const appender = await this.#connection.createAppender('usage', 'main', 'duckserve');
+      for (let start = 0; start < rows.length; start += CHUNK_ROWS) {
+        appender.appendDataChunk(toChunk(rows.slice(start, start + CHUNK_ROWS)));
+      }
+      appender.closeSync();
+      await this.#connection.run('COMMIT');
+    } catch (error) {
+      await this.#connection.run('ROLLBACK').catch(() => undefined);
+      throw error;
+    }
+  }
+
+  #keepForRetry(error: unknown): void {
+    const surplus = this.#queue.length - MAX_QUEUED_ROWS;
+    if (surplus > 0) this.#queue = this.#queue.slice(surplus);
+    this.#log.error(
+      { err: error, queuedRows: this.#queue.length, lostRows: Math.max(0, surplus) },
+      'usage rows could not be written; trying again',
+    );
+    this.#writeLater();
+  }
+}
+
+function toChunk(rows: readonly UsageRow[]): DuckDBDataChunk {
+  const chunk = DuckDBDataChunk.create(
+    COLUMNS.map(([, type]) => type),
+    rows.length,
+  );
+  for (const [index, [, , value]] of COLUMNS.entries()) chunk.setColumnValues(index, rows.map(value));
+  return chunk;
+}
+
+/** A count that is no number must not hold up the rows around it. */
+function toWhole(value: number): bigint {
+  return Number.isFinite(value) ? BigInt(Math.round(value)) : 0n;
+}
+
+function toMap(context: UsageRow['usageContext']): DuckDBMapValue | null {
+  if (context === null) return null;
+  return new DuckDBMapValue(Object.entries(context).map(([key, value]) => ({ key, value })));
+}
