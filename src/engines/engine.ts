@@ -1,0 +1,90 @@
+// What an engine is: it opens a target and gives a runner that answers batches. Engines know no cache, no
+// retry, no limits: they make one attempt and say honestly what came of it.
+import type { AnswerItem, Input, Output, Parameters, StreamEvent, Task, TokenUsage } from '#core/call.ts';
+import type { EngineKind, Signature, Target } from '#core/endpoint.ts';
+import type { Log } from '#core/log.ts';
+
+/** What engines are given from outside. Secrets are resolved when used and never kept. */
+export interface EngineContext {
+  readonly log: Log;
+  /** Directory of downloaded weights. */
+  readonly modelCacheDir: string;
+  /** Resolves `{{env/NAME}}` and `{{secrets/scope/key}}`; a plain text is returned as it is. Throws SECRET_NOT_FOUND. */
+  resolveSecret(reference: string): string;
+  /** May missing weights of this embedded model be fetched without being asked for? (MiniLM yes, TinyLlama no) */
+  readonly allowDownload: (modelId: string) => boolean;
+  /** One line for a person, e.g. what is being downloaded; standard error on a terminal. */
+  readonly notify: (line: string) => void;
+  /** Bytes so far and in all, while weights are fetched. */
+  readonly onDownloadProgress?: (modelId: string, doneBytes: number, totalBytes: number) => void;
+}
+
+export interface Engine {
+  readonly kind: EngineKind;
+  /** Loads what the target needs (weights, a connection pool). Throws MODEL_NOT_AVAILABLE with the ways out. */
+  open(target: Target, context: EngineContext): Promise<Runner>;
+}
+
+/** Inputs that travel together: same target, task and parameters. */
+export interface Batch {
+  readonly task: Task;
+  readonly inputs: readonly Input[];
+  readonly parameters: Parameters;
+  readonly signal: AbortSignal;
+}
+
+/** One item for each input, in order. A failure of the whole attempt is thrown as ServingError instead. */
+export interface BatchAnswer {
+  readonly items: readonly RunItem[];
+}
+export type RunItem =
+  | { readonly ok: true; readonly output: Output; readonly usage: TokenUsage }
+  | Extract<AnswerItem, { ok: false }>;
+
+export interface RunnerLimits {
+  /** Inputs in one invoke. 1 for chat. */
+  readonly maxInputs: number;
+  /** Tokens (as counted by `countTokens`, padding included for local text models) in one invoke. */
+  readonly maxTokens: number;
+  /** Upper bound of invokes at once. */
+  readonly maxConcurrency: number;
+  /** True: the provider's limit is unknown, so the queue finds it by itself. False: `maxConcurrency` is exact. */
+  readonly isAdaptive: boolean;
+  /** True: inputs of one invoke are padded to the longest, so the queue sorts by length before it cuts batches. */
+  readonly isPadded: boolean;
+}
+
+export interface Runner {
+  readonly limits: RunnerLimits;
+  readonly signature?: Signature;
+  /** Tokens of an input: exact where the tokenizer is local, else an estimate of 1 token per 4 characters. */
+  countTokens(input: Input): number;
+  invoke(batch: Batch): Promise<BatchAnswer>;
+  /** Chat and completions; one input. Absent: the engine does not stream and serving sends the whole answer as one delta. */
+  stream?(batch: Batch): AsyncIterable<StreamEvent>;
+  /** Present when the model is local, synchronous and cheap: answers inside the DuckDB callback. */
+  readonly local?: LocalRunner;
+  close(): Promise<void>;
+}
+
+/** A column of features straight from a DuckDB vector. `values[i]` is undefined behaviour where `isNull[i]`. */
+export interface FeatureColumn {
+  /** Struct member or column name; null for positional features. */
+  readonly name: string | null;
+  readonly values: Float64Array | readonly (string | number | boolean | bigint | null)[];
+  /** 1 where NULL; null when no value is NULL. */
+  readonly isNull: Uint8Array | null;
+}
+
+/** Predictions of one output column for one chunk. */
+export interface PredictionColumn {
+  readonly name: string;
+  readonly values: Float64Array | readonly (string | number | boolean | null | readonly number[])[];
+}
+
+export interface LocalRunner {
+  /** `predict`: one call per chunk; throws SCHEMA_MISMATCH. One column per signature output. */
+  predictColumns?(columns: readonly FeatureColumn[], rowCount: number): readonly PredictionColumn[];
+  /** `llm/v1/embeddings`: one vector a text. */
+  embed?(texts: readonly string[]): readonly Float32Array[];
+}
