@@ -1,0 +1,75 @@
+// When a failed request is worth another try, how long to wait before it, and when to give up on a target.
+// Pure rules; the target's queue applies them.
+import type { Clock } from '#core/clock.ts';
+import type { ErrorCode, ServingError } from '#core/errors.ts';
+
+export interface RetryPolicy {
+  /** Times one request is asked in all. */
+  readonly maxTriesRateLimited: number;
+  readonly maxTries: number;
+  readonly baseDelayMs: number;
+  readonly maxDelayMs: number;
+  /** A provider that asks for more patience than this is taken as refusing. */
+  readonly maxRetryAfterMs: number;
+  /** Failures in a row, with no success between, after which waiting inputs are failed without being sent. */
+  readonly sickAfterFailures: number;
+}
+
+export const DEFAULT_RETRY: RetryPolicy = {
+  maxTriesRateLimited: 6,
+  maxTries: 4,
+  baseDelayMs: 500,
+  maxDelayMs: 20_000,
+  maxRetryAfterMs: 120_000,
+  sickAfterFailures: 20,
+};
+
+/** Failures of a target as a whole, whatever it was asked. */
+const TARGET_FAILURES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'UPSTREAM_ERROR',
+  'UPSTREAM_AUTH',
+  'TIMEOUT',
+  'MODEL_NOT_AVAILABLE',
+  'SECRET_NOT_FOUND',
+  'INTERNAL',
+]);
+/** Failures that may come from one input among several, so that halves of the batch may fare better. */
+const INPUT_FAILURES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'UPSTREAM_REJECTED',
+  'PAYLOAD_TOO_LARGE',
+  'INVALID_RESPONSE',
+]);
+/** 429 and 5xx: another target may answer. */
+const FALLBACK_FAILURES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'RATE_LIMITED',
+  'UPSTREAM_ERROR',
+  'TIMEOUT',
+]);
+
+export const isTargetFailure = (error: ServingError): boolean => TARGET_FAILURES.has(error.code);
+export const isInputFailure = (error: ServingError): boolean => INPUT_FAILURES.has(error.code);
+export const allowsFallback = (error: ServingError): boolean => FALLBACK_FAILURES.has(error.code);
+
+/** Whether the provider asks to wait longer than anyone would. */
+export function isRefusalForLong(error: ServingError, policy: RetryPolicy): boolean {
+  return (error.retryAfterMs ?? 0) > policy.maxRetryAfterMs;
+}
+
+/** `tries` is how often the request was asked so far. */
+export function isWorthRetry(error: ServingError, tries: number, policy: RetryPolicy): boolean {
+  if (!error.row.isRetryable || isRefusalForLong(error, policy)) return false;
+  return tries < (error.code === 'RATE_LIMITED' ? policy.maxTriesRateLimited : policy.maxTries);
+}
+
+/** Exponential with full jitter; never earlier than the provider asked. A bad answer is asked again at once. */
+export function retryDelayMs(error: ServingError, tries: number, policy: RetryPolicy, clock: Clock): number {
+  if (error.retryAfterMs !== undefined) return withJitter(error.retryAfterMs, clock);
+  if (error.code === 'INVALID_RESPONSE') return 0;
+  const ceilingMs = Math.min(policy.maxDelayMs, policy.baseDelayMs * 2 ** (tries - 1));
+  return clock.random() * ceilingMs;
+}
+
+/** A little later than asked, so that not everybody comes back in the same instant. */
+export function withJitter(retryAfterMs: number, clock: Clock): number {
+  return retryAfterMs + clock.random() * Math.min(500, retryAfterMs * 0.1);
+}

@@ -1,0 +1,483 @@
+import { describe, expect, it } from 'vitest';
+import { type ErrorCode, ServingError } from '#core/errors.ts';
+import {
+  answerText,
+  type Bench,
+  bench,
+  CountingBudget,
+  chats,
+  contents,
+  deferred,
+  embeddings,
+  itemFor,
+  ManualClock,
+  type Script,
+  ScriptedEngine,
+  settle,
+  targetOf,
+  textOf,
+} from './support.ts';
+
+const EMBEDDING = targetOf('e', { task: 'llm/v1/embeddings' });
+const numbered = (count: number, prefix = 't') => Array.from({ length: count }, (_, at) => `${prefix}${at}`);
+const fail = (code: ErrorCode, retryAfterMs?: number): never => {
+  throw new ServingError(code, `${code}.`, { retryAfterMs });
+};
+const sizes = (engine: ScriptedEngine) => engine.batches.map(({ inputs }) => inputs.length);
+
+/** Runs a call on a clock that is moved until the call is over. */
+async function invokeOn(
+  clock: ManualClock,
+  { serving }: Bench,
+  call: Parameters<Bench['serving']['invoke']>[0],
+) {
+  let isOver = false;
+  const pending = serving.invoke(call).finally(() => {
+    isOver = true;
+  });
+  pending.catch(() => {});
+  for (let step = 0; step < 500 && !isOver; step++) await clock.advance(100);
+  return pending;
+}
+
+describe('batches', () => {
+  it('are as large as the engine likes, across calls of equal parameters', async () => {
+    const engine = new ScriptedEngine(answerText, { maxInputs: 4, maxConcurrency: 1 });
+    const { serving, call } = bench([engine], { target: EMBEDDING });
+    await Promise.all([
+      serving.invoke(call(embeddings('a', 'b', 'c'))),
+      serving.invoke(call(embeddings('d', 'e'))),
+      serving.invoke(call(embeddings('x'), { parameters: { dimensions: 8 } })),
+    ]);
+    expect(sizes(engine).toSorted()).toEqual([1, 1, 4]);
+  });
+
+  it('are sent at once while a place is free, and gather while none is', async () => {
+    const gate = deferred();
+    const engine = new ScriptedEngine(
+      async (batch, ask) => {
+        if (ask === 1) await gate.promise;
+        return answerText(batch, ask);
+      },
+      { maxInputs: 8, maxConcurrency: 1 },
+    );
+    const { serving, call } = bench([engine], { target: EMBEDDING });
+    const calls = [serving.invoke(call(embeddings('first')))];
+    await settle();
+    for (const text of numbered(5)) calls.push(serving.invoke(call(embeddings(text))));
+    await settle();
+    gate.resolve();
+    await Promise.all(calls);
+    expect(sizes(engine)).toEqual([1, 5]);
+  });
+
+  it('keep to the tokens an engine takes, and send a longer input alone', async () => {
+    const engine = new ScriptedEngine(answerText, { maxInputs: 10, maxTokens: 10, maxConcurrency: 1 });
+    const { serving, call } = bench([engine], { target: EMBEDDING });
+    await serving.invoke(call(embeddings('12345', '123456', '12', 'x'.repeat(50), 'abc')));
+    expect(engine.batches.map(({ inputs }) => inputs.map((input) => textOf(input).length))).toEqual([
+      [5],
+      [6, 2],
+      [50],
+      [3],
+    ]);
+  });
+
+  it('are sorted by length and count padding where the engine pads', async () => {
+    const engine = new ScriptedEngine(answerText, {
+      maxInputs: 3,
+      maxTokens: 20,
+      maxConcurrency: 1,
+      isPadded: true,
+    });
+    const { serving, call } = bench([engine], { target: EMBEDDING });
+    const texts = [2, 9, 1, 9, 2, 1].map((length, at) => String(at).repeat(length));
+    const answer = await serving.invoke(call(embeddings(...texts)));
+    expect(engine.batches.map(({ inputs }) => inputs.map((input) => textOf(input).length))).toEqual([
+      [9, 9],
+      [2, 2, 1],
+      [1],
+    ]);
+    expect(
+      answer.items.map((item) => item.ok && 'embedding' in item.output && item.output.embedding[0]),
+    ).toEqual(texts.map((text) => text.length + 1));
+  });
+
+  it('take turns between calls: one question does not wait behind a thousand', async () => {
+    const engine = new ScriptedEngine(answerText, { maxConcurrency: 1 });
+    const { serving, call } = bench([engine]);
+    const large = serving.invoke(call(chats(...numbered(1000))));
+    const small = serving.invoke(call(chats('me too')));
+    await Promise.all([large, small]);
+    expect(engine.askedTexts.indexOf('me too')).toBeLessThan(3);
+  });
+
+  it('never exceed the concurrency of an engine', async () => {
+    const engine = new ScriptedEngine(
+      async (batch, ask) => {
+        await settle();
+        return answerText(batch, ask);
+      },
+      { maxConcurrency: 3 },
+    );
+    const { serving, call } = bench([engine]);
+    await serving.invoke(call(chats(...numbered(50))));
+    expect(engine.peak).toBe(3);
+  });
+
+  it('leave the event loop to others although the engine never waits', async () => {
+    const engine = new ScriptedEngine(answerText, { maxConcurrency: 4 });
+    const { serving, call } = bench([engine]);
+    let turns = 0;
+    let isOver = false;
+    const count = () => {
+      turns++;
+      if (!isOver) setImmediate(count);
+    };
+    setImmediate(count);
+    await serving.invoke(call(chats(...numbered(5000))));
+    isOver = true;
+    expect(turns).toBeGreaterThan(10);
+  });
+});
+
+describe('retries', () => {
+  it('ask again after a failure that may pass, and count every time', async () => {
+    const clock = new ManualClock();
+    const engine = new ScriptedEngine((batch, ask) =>
+      ask < 3 ? fail('UPSTREAM_ERROR') : answerText(batch, ask),
+    );
+    const made = bench([engine], { clock });
+    const answer = await invokeOn(clock, made, made.call(chats('a')));
+    expect(contents(answer.items)).toEqual(['a!']);
+    expect(made.usage.rows).toHaveLength(1);
+    expect(made.usage.rows[0]).toMatchObject({ attempts: 3, inputCount: 1, statusCode: 200 });
+  });
+
+  it('end after four tries, or six of a rate limit, with the last error', async () => {
+    for (const [code, tries] of [
+      ['UPSTREAM_ERROR', 4],
+      ['TIMEOUT', 4],
+      ['RATE_LIMITED', 6],
+      ['UPSTREAM_AUTH', 1],
+      ['UPSTREAM_REJECTED', 1],
+    ] as const) {
+      const clock = new ManualClock();
+      const engine = new ScriptedEngine(() => fail(code));
+      const made = bench([engine], { clock });
+      const answer = await invokeOn(clock, made, made.call(chats('a')));
+      expect(contents(answer.items)).toEqual([code]);
+      expect(engine.batches).toHaveLength(tries);
+      expect(made.usage.sum('attempts')).toBe(tries);
+      expect(made.answers.count).toBe(0);
+    }
+  });
+
+  it('wait exponentially, with chance, and no less than the provider asks', async () => {
+    const clock = new ManualClock();
+    clock.chance = 1;
+    const engine = new ScriptedEngine(() => fail('UPSTREAM_ERROR'));
+    const made = bench([engine], { clock });
+    const pending = made.serving.invoke(made.call(chats('a')));
+    await clock.advance(499);
+    expect(engine.batches).toHaveLength(1);
+    await clock.advance(1);
+    expect(engine.batches).toHaveLength(2);
+    await clock.advance(999);
+    expect(engine.batches).toHaveLength(2);
+    await clock.advance(1);
+    expect(engine.batches).toHaveLength(3);
+    await clock.advance(2000);
+    expect(contents((await pending).items)).toEqual(['UPSTREAM_ERROR']);
+  });
+
+  it('pause the whole target when the provider says until when', async () => {
+    const clock = new ManualClock();
+    clock.chance = 0;
+    const engine = new ScriptedEngine(
+      (batch, ask) => (ask === 1 ? fail('RATE_LIMITED', 3000) : answerText(batch, ask)),
+      { maxConcurrency: 1, isAdaptive: true },
+    );
+    const made = bench([engine], { clock });
+    const pending = made.serving.invoke(made.call(chats('a', 'b')));
+    await clock.advance(2999);
+    expect(engine.batches).toHaveLength(1);
+    expect(made.serving.queueDepths()).toEqual([{ target: 'm/m-1', waiting: 2, inFlight: 0, limit: 1 }]);
+    await clock.advance(1);
+    expect(contents((await pending).items)).toEqual(['a!', 'b!']);
+    expect(engine.askedTexts).toEqual(['a', 'a', 'b']);
+  });
+
+  it('are not tried when the provider asks for hours', async () => {
+    const clock = new ManualClock();
+    const engine = new ScriptedEngine(() => fail('RATE_LIMITED', 3_600_000), { maxConcurrency: 1 });
+    const made = bench([engine], { clock });
+    const answer = await made.serving.invoke(made.call(chats('a', 'b', 'c')));
+    expect(contents(answer.items)).toEqual(['RATE_LIMITED', 'RATE_LIMITED', 'RATE_LIMITED']);
+    expect(engine.batches).toHaveLength(1);
+  });
+
+  it('ask again only for the inputs of a batch that failed', async () => {
+    const clock = new ManualClock();
+    const engine = new ScriptedEngine(
+      ({ inputs }, ask) => ({
+        items: inputs.map((input) =>
+          ask === 1 && textOf(input) === 'b'
+            ? { ok: false, error: new ServingError('TIMEOUT', 'Late.') }
+            : itemFor(input),
+        ),
+      }),
+      { maxInputs: 8 },
+    );
+    const made = bench([engine], { clock, target: EMBEDDING });
+    await invokeOn(clock, made, made.call(embeddings('a', 'b', 'c')));
+    expect(sizes(engine)).toEqual([3, 1]);
+    expect(made.usage.rows.map(({ inputCount, attempts }) => [inputCount, attempts])).toEqual([
+      [2, 1],
+      [1, 1],
+    ]);
+  });
+
+  it('stop for everybody when the target only fails: twenty failures are not forty thousand', async () => {
+    const clock = new ManualClock();
+    const engine = new ScriptedEngine(() => fail('UPSTREAM_ERROR'), { maxConcurrency: 10 });
+    const made = bench([engine], { clock });
+    const answer = await invokeOn(clock, made, made.call(chats(...numbered(10_000))));
+    expect(new Set(contents(answer.items))).toEqual(new Set(['UPSTREAM_ERROR']));
+    expect(engine.batches.length).toBeLessThan(60);
+    expect(made.usage.sum('attempts')).toBe(engine.batches.length);
+    expect(made.usage.sum('inputCount')).toBe(10_000);
+    engine.script = answerText;
+    expect(contents((await invokeOn(clock, made, made.call(chats('back')))).items)).toEqual(['back!']);
+  });
+});
+
+describe('a batch that is refused as a whole', () => {
+  const refusing =
+    (code: ErrorCode): Script =>
+    (batch, ask) =>
+      batch.inputs.some((input) => textOf(input).includes('bad')) ? fail(code) : answerText(batch, ask);
+
+  it('is halved until only the bad input fails', async () => {
+    const engine = new ScriptedEngine(refusing('UPSTREAM_REJECTED'), { maxInputs: 64 });
+    const { serving, usage, call } = bench([engine], { target: EMBEDDING });
+    const texts = numbered(64).with(40, 'bad');
+    const answer = await serving.invoke(call(embeddings(...texts)));
+    expect(answer.items.flatMap((item, at) => (item.ok ? [] : [at]))).toEqual([40]);
+    expect(engine.batches.length).toBeLessThan(16);
+    expect(usage.sum('attempts')).toBe(engine.batches.length);
+    expect(usage.sum('inputCount')).toBe(64);
+  });
+
+  it('as too large makes later batches smaller', async () => {
+    const engine = new ScriptedEngine(
+      (batch, ask) => (batch.inputs.length > 16 ? fail('PAYLOAD_TOO_LARGE') : answerText(batch, ask)),
+      { maxInputs: 32, maxConcurrency: 1 },
+    );
+    const { serving, call } = bench([engine], { target: EMBEDDING });
+    await serving.invoke(call(embeddings(...numbered(96))));
+    expect(sizes(engine)).toEqual([32, 16, 16, 16, 16, 16, 16]);
+  });
+
+  it('is given up when nothing at all is accepted', async () => {
+    const engine = new ScriptedEngine(() => fail('UPSTREAM_REJECTED'), {
+      maxInputs: 2048,
+      maxConcurrency: 4,
+    });
+    const { serving, call } = bench([engine], { target: EMBEDDING });
+    const answer = await serving.invoke(call(embeddings(...numbered(2048))));
+    expect(new Set(contents(answer.items))).toEqual(new Set(['UPSTREAM_REJECTED']));
+    expect(engine.batches.length).toBeLessThan(100);
+  });
+});
+
+describe('fallbacks', () => {
+  it('are asked in order for what the first could not answer, and say so', async () => {
+    const clock = new ManualClock();
+    const primary = new ScriptedEngine((batch, ask) =>
+      textOf(batch.inputs[0] ?? { text: '' }) === 'b' ? fail('UPSTREAM_ERROR') : answerText(batch, ask),
+    );
+    const second = new ScriptedEngine(() => fail('RATE_LIMITED'), {}, 'anthropic');
+    const third = new ScriptedEngine(
+      ({ inputs }) => ({ items: inputs.map((each) => itemFor(each, 'third')) }),
+      {},
+      'echo',
+    );
+    const made = bench([primary, second, third], { clock });
+    const spare = (engine: 'anthropic' | 'echo') =>
+      targetOf('m', { engine, servedEntity: engine, model: engine, fingerprint: engine });
+    made.resolver.set(targetOf('m'), spare('anthropic'), spare('echo'));
+    const answer = await invokeOn(clock, made, made.call(chats('a', 'b')));
+    expect(contents(answer.items)).toEqual(['a!', 'third']);
+    expect(answer.servedEntity).toBe('echo');
+    expect(made.usage.sum('inputCount')).toBe(2);
+    expect(made.usage.rows.map(({ engine, attempts, errorCode }) => [engine, attempts, errorCode])).toEqual([
+      ['openai', 1, null],
+      ['openai', 4, 'UPSTREAM_ERROR'],
+      ['anthropic', 6, 'RATE_LIMITED'],
+      ['echo', 1, null],
+    ]);
+    // The stand-in's answer is not taken for the first one's.
+    primary.script = answerText;
+    expect(contents((await invokeOn(clock, made, made.call(chats('b')))).items)).toEqual(['b!']);
+  });
+
+  it('are not asked for what is the caller’s own fault', async () => {
+    const primary = new ScriptedEngine(() => fail('UPSTREAM_REJECTED'));
+    const spare = new ScriptedEngine(answerText, {}, 'echo');
+    const made = bench([primary, spare]);
+    made.resolver.set(targetOf('m'), targetOf('m', { engine: 'echo', servedEntity: 'echo' }));
+    expect(contents((await made.serving.invoke(made.call(chats('a')))).items)).toEqual(['UPSTREAM_REJECTED']);
+    expect(spare.batches).toHaveLength(0);
+  });
+});
+
+describe('cancellation', () => {
+  it('drops what waits, aborts what nobody waits for, and settles at once', async () => {
+    const aborted: string[] = [];
+    const engine = new ScriptedEngine(
+      ({ inputs, signal }) =>
+        new Promise((_resolve, reject) => {
+          signal.addEventListener('abort', () => {
+            aborted.push(...inputs.map(textOf));
+            reject(new ServingError('CANCELLED', 'Aborted.'));
+          });
+        }),
+      { maxConcurrency: 2 },
+    );
+    const { serving, usage, call } = bench([engine]);
+    const controller = new AbortController();
+    const pending = serving.invoke(call(chats('a', 'b', 'c', 'd'), { signal: controller.signal }));
+    await settle();
+    controller.abort();
+    await expect(pending).rejects.toMatchObject({ code: 'CANCELLED' });
+    await settle();
+    expect(aborted).toEqual(['a', 'b']);
+    expect(serving.queueDepths()[0]).toMatchObject({ waiting: 0, inFlight: 0 });
+    expect([usage.sum('inputCount'), usage.sum('attempts')]).toEqual([4, 2]);
+    expect(new Set(usage.rows.map(({ errorCode }) => errorCode))).toEqual(new Set(['CANCELLED']));
+  });
+
+  it('keeps answers that arrive all the same', async () => {
+    const gate = deferred();
+    const engine = new ScriptedEngine(async (batch, ask) => {
+      await gate.promise;
+      return answerText(batch, ask);
+    });
+    const { serving, answers, call } = bench([engine]);
+    const controller = new AbortController();
+    const pending = serving.invoke(call(chats('a'), { signal: controller.signal }));
+    await settle();
+    controller.abort();
+    await expect(pending).rejects.toMatchObject({ code: 'CANCELLED' });
+    gate.resolve();
+    await settle();
+    expect(answers.count).toBe(1);
+  });
+
+  it('wakes a request that waits for its next try', async () => {
+    const clock = new ManualClock();
+    const engine = new ScriptedEngine(() => fail('UPSTREAM_ERROR'));
+    const { serving, usage, call } = bench([engine], { clock });
+    const controller = new AbortController();
+    const pending = serving.invoke(call(chats('a'), { signal: controller.signal }));
+    await settle();
+    expect(clock.sleeping).toBe(1);
+    controller.abort();
+    await expect(pending).rejects.toMatchObject({ code: 'CANCELLED' });
+    await settle();
+    expect(clock.sleeping).toBe(0);
+    expect(usage.sum('inputCount')).toBe(1);
+  });
+});
+
+describe('a budget', () => {
+  const priced = (task: 'llm/v1/chat' | 'llm/v1/embeddings' = 'llm/v1/chat') =>
+    targetOf('m', { task }, { price: { inputPerMillion: 1e6, outputPerMillion: 1e6 } });
+
+  it('is reserved before and settled after each request, and what is left is refused', async () => {
+    const engine = new ScriptedEngine(answerText, { maxConcurrency: 1 });
+    const { serving, answers, usage, call } = bench([engine]);
+    const budget = new CountingBudget({ maxCalls: 3 });
+    const answer = await serving.invoke(call(chats('a', 'b', 'c', 'd', 'e'), { budget }));
+    expect(contents(answer.items)).toEqual(['a!', 'b!', 'c!', 'BUDGET_EXCEEDED', 'BUDGET_EXCEEDED']);
+    expect(answers.count).toBe(3);
+    expect(budget.settled).toHaveLength(3);
+    expect(usage.rows.at(-1)).toMatchObject({
+      attempts: 0,
+      inputCount: 2,
+      errorCode: 'BUDGET_EXCEEDED',
+      statusCode: 429,
+    });
+  });
+
+  it('counts every try', async () => {
+    const clock = new ManualClock();
+    const engine = new ScriptedEngine((batch, ask) =>
+      ask < 3 ? fail('UPSTREAM_ERROR') : answerText(batch, ask),
+    );
+    const made = bench([engine], { clock });
+    const budget = new CountingBudget({ maxCalls: 10 });
+    await invokeOn(clock, made, made.call(chats('a'), { budget }));
+    expect(budget.calls).toBe(3);
+  });
+
+  it('makes its bound on tokens real, without changing the key of an answer', async () => {
+    const engine = new ScriptedEngine();
+    const { serving, call } = bench([engine], { target: priced() });
+    const budget = new CountingBudget({ maxTokens: 1e6 });
+    await serving.invoke(call(chats('abc'), { budget }));
+    expect(engine.batches[0]?.parameters.maxTokens).toBe(1024);
+    expect(budget.reserved[0]).toEqual({ calls: 1, tokens: 3 + 16 + 1024, cost: 3 + 16 + 1024 });
+    expect(budget.settled[0]).toEqual({ calls: 1, tokens: 15, cost: 15 });
+    await serving.invoke(call(chats('abc')));
+    expect(engine.batches).toHaveLength(1);
+  });
+
+  it('does not keep an answer that was cut off by its bound alone', async () => {
+    const engine = new ScriptedEngine(() => ({
+      items: [
+        {
+          ok: true,
+          output: { content: 'long', finishReason: 'length' },
+          usage: { inputTokens: 1, outputTokens: 1024 },
+        },
+      ],
+    }));
+    const { serving, answers, call } = bench([engine], { target: priced() });
+    await serving.invoke(call(chats('a'), { budget: new CountingBudget({ maxTokens: 1e6 }) }));
+    expect(answers.count).toBe(0);
+    await serving.invoke(call(chats('a')));
+    expect(answers.count).toBe(1);
+  });
+
+  it('of cost needs a price, and says how to set it', async () => {
+    const { serving, call } = bench([new ScriptedEngine()]);
+    const budget = new CountingBudget({ maxCost: 1 });
+    await expect(serving.invoke(call(chats('a'), { budget }))).rejects.toMatchObject({
+      code: 'INVALID_PARAMETER',
+      message: expect.stringContaining('--input-price'),
+    });
+  });
+
+  it('of one call is not the failure of another that waits for the same answer', async () => {
+    const gate = deferred();
+    const engine = new ScriptedEngine(
+      async (batch, ask) => {
+        if (ask === 1) await gate.promise;
+        return answerText(batch, ask);
+      },
+      { maxConcurrency: 1 },
+    );
+    const { serving, usage, call } = bench([engine]);
+    const budget = new CountingBudget({ maxCalls: 1 });
+    const poor = serving.invoke(call(chats('a', 'b'), { budget }));
+    await settle();
+    const other = serving.invoke(call(chats('b')));
+    await settle();
+    gate.resolve();
+    expect(contents((await poor).items)).toEqual(['a!', 'BUDGET_EXCEEDED']);
+    expect(contents((await other).items)).toEqual(['b!']);
+    expect([usage.sum('inputCount'), usage.sum('attempts')]).toEqual([3, 2]);
+  });
+});
