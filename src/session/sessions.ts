@@ -1,0 +1,63 @@
+// Opens sessions on the connections of one DuckDB instance: functions and system tables once, macros on each.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { DuckDBConnection } from '@duckdb/node-api';
+import { AI_FUNCTIONS } from '#functions/functions.ts';
+import { packageRoot } from '#storage/package-root.ts';
+import { registerFunctions } from './binding.ts';
+import { Session, type SessionDependencies, type SessionOptions } from './session.ts';
+import type { StatementRun } from './statement-run.ts';
+import { registerSystemTables, type SystemTable } from './system-tables.ts';
+
+export interface SessionsOptions extends Omit<SessionDependencies, 'runs' | 'ownsConnection'> {
+  readonly connect: () => Promise<DuckDBConnection>;
+  readonly systemTables: readonly SystemTable[];
+  /** Catalog for the views of the system tables; null where the system database is not attached. */
+  readonly systemCatalog: string | null;
+  /** False where the connections belong to the program around us: they stay open. Default true. */
+  readonly ownsConnections?: boolean;
+}
+
+export class Sessions {
+  readonly #options: SessionsOptions;
+  readonly #runs = new Map<number, StatementRun>();
+  readonly #open = new Set<Session>();
+  #prepared: Promise<void> | undefined;
+
+  constructor(options: SessionsOptions) {
+    this.#options = options;
+  }
+
+  async open(options: SessionOptions): Promise<Session> {
+    const connection = await this.#options.connect();
+    this.#prepared ??= this.#prepareInstance(connection);
+    await this.#prepared;
+    for (const macro of readMacros()) await connection.run(macro);
+    const ownsConnection = this.#options.ownsConnections ?? true;
+    const session = new Session(connection, { ...this.#options, runs: this.#runs, ownsConnection }, options);
+    this.#open.add(session);
+    return session;
+  }
+
+  /** Closes what is still open, each after its running statement. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#open].map((session) => session.close()));
+    this.#open.clear();
+  }
+
+  async #prepareInstance(connection: DuckDBConnection): Promise<void> {
+    registerFunctions(connection, AI_FUNCTIONS, this.#runs);
+    await registerSystemTables(connection, this.#options.systemTables, this.#options.systemCatalog);
+  }
+}
+
+let macros: readonly string[] | undefined;
+
+function readMacros(): readonly string[] {
+  const folder = join(packageRoot(), 'sql', 'macros');
+  macros ??= readdirSync(folder)
+    .filter((name) => name.endsWith('.sql'))
+    .sort()
+    .map((name) => readFileSync(join(folder, name), 'utf8'));
+  return macros;
+}

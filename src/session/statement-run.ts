@@ -1,0 +1,118 @@
+// One statement while it runs: its answer sheet and what its callbacks may do in the current pass.
+// Created by the session for each statement, found by the binding through the connection's id.
+import type { Origin, Principal, Task } from '#core/call.ts';
+import type { ServingError } from '#core/errors.ts';
+import type { PlanContext } from '#functions/function.ts';
+import type { LocalTarget, Serving } from '#serving/serving.ts';
+import { AnswerSheet } from './sheet.ts';
+
+/** Thrown through DuckDB to end a pass early; never shown to a person. */
+class PassAbandoned extends Error {}
+
+export class StatementRun {
+  readonly sheet: AnswerSheet;
+  readonly context: PlanContext;
+  readonly #serving: Serving;
+  readonly #remote = new Set<string>();
+  readonly #locals = new Map<LocalTarget, number>();
+  readonly #startedAtMs: number;
+  #toLoad = new Map<string, { endpoint: string; task: Task }>();
+  #failure: ServingError | undefined;
+  #isAbandoned = false;
+  #fullChunks = 0;
+  #refused: ServingError | undefined;
+  /** False where an error would cost the user's transaction. */
+  mayAbandonPass = true;
+  /** Chunks a full pass reads on before it is ended, for statements that may have enough rows already. */
+  patience = 0;
+  /** False for an estimate: nothing is loaded, rows for local models count as questions like all others. */
+  mayLoad = true;
+  /** Thrown when a question is raised where none may be: a write after a write in a transaction. */
+  refusal: ServingError | undefined;
+
+  constructor(serving: Serving, context: PlanContext, startedAtMs: number) {
+    this.#serving = serving;
+    this.context = context;
+    this.sheet = new AnswerSheet(context);
+    this.#startedAtMs = startedAtMs;
+  }
+
+  beginPass(maxQuestions: number): void {
+    this.sheet.beginPass({ maxQuestions });
+    this.#failure = undefined;
+    this.#isAbandoned = false;
+    this.#fullChunks = 0;
+    this.#locals.clear();
+  }
+
+  /** To be asked once a chunk: true when reading on is pointless because the pass may raise no further question. */
+  isPointless(): boolean {
+    if (!this.sheet.isFull || !this.mayAbandonPass) return false;
+    return ++this.#fullChunks > this.patience;
+  }
+
+  abandonPass(): Error {
+    this.#isAbandoned = true;
+    this.sheet.leaveOpen();
+    return new PassAbandoned('duckserve ended this pass early');
+  }
+
+  isAbandoned(error: Error): boolean {
+    return error instanceof PassAbandoned;
+  }
+
+  get wasAbandoned(): boolean {
+    return this.#isAbandoned;
+  }
+
+  /** Ends the statement with this error whatever else is open: asking on would pay for nothing. */
+  refuse(error: ServingError): ServingError {
+    this.#refused ??= error;
+    return error;
+  }
+
+  get refused(): ServingError | undefined {
+    return this.#refused;
+  }
+
+  /** Keeps the original of an error that goes through DuckDB as text; gives it back to be thrown. */
+  fail(error: ServingError): ServingError {
+    this.#failure ??= error;
+    return error;
+  }
+
+  get failure(): ServingError | undefined {
+    return this.#failure;
+  }
+
+  /** The local runner of an endpoint; `to be loaded` is remembered for `load`. */
+  local(endpoint: string, task: Task): LocalTarget | 'to be loaded' | 'remote' {
+    const key = `${endpoint}\u0001${task}`;
+    if (!this.mayLoad || this.#remote.has(key)) return 'remote';
+    const local = this.#serving.local(endpoint, task);
+    if (local) return local;
+    this.#toLoad.set(key, { endpoint, task });
+    return 'to be loaded';
+  }
+
+  /** Between passes: opens the local models that the last pass asked for. True when there were any. */
+  async load(principal: Principal): Promise<boolean> {
+    const wanted = [...this.#toLoad];
+    this.#toLoad = new Map();
+    for (const [key, { endpoint, task }] of wanted) {
+      if (!(await this.#serving.openLocal(endpoint, task, principal))) this.#remote.add(key);
+    }
+    return wanted.length > 0;
+  }
+
+  countLocal(local: LocalTarget, rowCount: number): void {
+    this.#locals.set(local, (this.#locals.get(local) ?? 0) + rowCount);
+  }
+
+  /** After the last pass: one usage row for each local model that answered. */
+  recordLocals(principal: Principal, origin: Origin): void {
+    for (const [local, inputs] of this.#locals) {
+      local.record({ inputs, startedAtMs: this.#startedAtMs, principal, origin });
+    }
+  }
+}
