@@ -1,0 +1,130 @@
+// What the command line is given from outside: streams, and functions that open an application.
+// Only shapes; main.ts brings the real things, tests bring small ones.
+import type { Budget, CacheMode, Origin, Principal } from '#core/call.ts';
+import type { Clock } from '#core/clock.ts';
+import type { Endpoint, ModelVersion, RegisteredModel } from '#core/endpoint.ts';
+import type { Estimate } from '#core/estimate.ts';
+import type { Json } from '#core/json.ts';
+import type { AnswerStore } from '#core/stores.ts';
+
+export interface Io {
+  readonly stdout: NodeJS.WritableStream;
+  readonly stderr: NodeJS.WritableStream;
+  readonly stdin: NodeJS.ReadableStream;
+  readonly isStdoutTty: boolean;
+  readonly isStderrTty: boolean;
+  /** Width of the terminal; only looked at when an output is one. */
+  readonly columns: number;
+}
+
+export interface AppOptions {
+  readonly dataDir: string;
+  /** A file, or `:memory:`. */
+  readonly dbPath: string;
+  readonly verbose: boolean;
+  /** One line for a person. */
+  readonly notify: (line: string) => void;
+  readonly onDownloadProgress?: (id: string, doneBytes: number, totalBytes: number) => void;
+}
+
+export interface RegistryLike {
+  listEndpoints(): readonly Endpoint[];
+  getEndpoint(name: string): Endpoint;
+  createEndpoint(spec: unknown, principal: Principal): Promise<Endpoint>;
+  deleteEndpoint(name: string): Promise<void>;
+  registerModel(
+    name: string,
+    path: string,
+    options: { readonly alias?: string; readonly description?: string },
+  ): Promise<ModelVersion>;
+  listModels(): readonly { readonly model: RegisteredModel; readonly versions: readonly ModelVersion[] }[];
+  setAlias(model: string, alias: string, version: string): Promise<void>;
+  deleteModelVersion(model: string, version: string): Promise<void>;
+  getSetting(name: string): string | undefined;
+  setSetting(name: string, value: string): Promise<void>;
+}
+
+interface SecretsLike {
+  setSecret(scope: string, key: string, value: string): Promise<void>;
+  deleteSecret(scope: string, key: string): Promise<void>;
+  listSecrets(): readonly { readonly scope: string; readonly key: string }[];
+}
+
+export interface Progress {
+  readonly answered: number;
+  readonly total: number;
+  readonly pass: number;
+  readonly cached: number;
+  readonly failed: number;
+  readonly tokens: number;
+  /** US dollars; null when a price is not known. */
+  readonly cost: number | null;
+  readonly elapsedMs: number;
+  readonly isFinal: boolean;
+}
+
+export interface StatementResult {
+  readonly kind: 'rows' | 'changed' | 'done';
+  /** `type` is DuckDB's name of it. */
+  readonly columns: readonly { readonly name: string; readonly type: string }[];
+  readonly rowCount: number;
+  readonly changedRows: number | null;
+  rows(): IterableIterator<readonly Json[]>;
+  readonly calls: { readonly asked: number; readonly cached: number; readonly passes: number };
+  copyTo?(path: string, format: 'parquet'): Promise<void>;
+}
+
+export interface StatementEstimate extends Estimate {
+  /** A sentence about deeper passes that cannot be known yet. */
+  readonly unknown: string | null;
+  readonly endpoints: readonly (Estimate & { readonly endpoint: string; readonly model: string })[];
+}
+
+export interface RunOptions {
+  readonly signal?: AbortSignal;
+  readonly budget?: Budget;
+  readonly cache?: CacheMode;
+  readonly onProgress?: (progress: Progress) => void;
+  readonly onResult?: (result: StatementResult) => void | Promise<void>;
+}
+
+export interface SessionLike {
+  run(sql: string, options?: RunOptions): Promise<readonly StatementResult[]>;
+  estimate(
+    sql: string,
+    options?: { readonly signal?: AbortSignal; readonly cache?: CacheMode },
+  ): Promise<StatementEstimate>;
+  complete(textBeforeCursor: string): Promise<readonly string[]>;
+  close(): Promise<void>;
+}
+
+export interface AppHandle {
+  readonly registry: RegistryLike;
+  readonly answers: AnswerStore;
+  readonly secrets: SecretsLike;
+  openSession(options: { readonly principal: Principal; readonly origin: Origin }): Promise<SessionLike>;
+  createBudget(limits: Budget['limits']): Budget;
+  close(): Promise<void>;
+}
+
+/** Where interrupts come from. The default is this process; `kill` ends it the way Ctrl-C would. */
+export interface Signals {
+  on(name: 'SIGINT' | 'SIGTERM', listener: () => void): void;
+  off(name: 'SIGINT' | 'SIGTERM', listener: () => void): void;
+  kill(): void;
+}
+
+export interface CliDeps {
+  openApp(options: AppOptions): Promise<AppHandle>;
+  startHttp(
+    app: AppHandle,
+    options: { host: string; port: number },
+  ): Promise<{ url: string; close(): Promise<void> }>;
+  runDemo(options: { dataDir: string; chat: boolean; io: Io }): Promise<void>;
+  pullWeights(modelId: string, dataDir: string, io: Io): Promise<void>;
+  readonly version: string;
+  readonly io: Io;
+  readonly env: NodeJS.ProcessEnv;
+  readonly signals?: Signals;
+  readonly clock?: Clock;
+}
