@@ -1,0 +1,128 @@
+// The object graph of one data directory: the only place that knows every floor. Doors are started on it by
+// main.ts; another Node program gets it through index.ts.
+import { join } from 'node:path';
+import type { DuckDBConnection } from '@duckdb/node-api';
+import { type Budget, LOCAL_OWNER } from '#core/call.ts';
+import { SYSTEM_CLOCK } from '#core/clock.ts';
+import type { EngineKind } from '#core/endpoint.ts';
+import { type Log, SILENT_LOG } from '#core/log.ts';
+import type { AnswerStore } from '#core/stores.ts';
+import { resolveSettings } from '#config/settings.ts';
+import { anthropicEngine } from '#engines/anthropic/anthropic.ts';
+import { echoEngine } from '#engines/echo.ts';
+import type { Engine, EngineContext } from '#engines/engine.ts';
+import { inspectModel } from '#engines/inspect-model.ts';
+import { llamaEngine } from '#engines/llama/llama.ts';
+import { onnxEngine } from '#engines/onnx/onnx.ts';
+import { openaiEngine } from '#engines/openai/openai.ts';
+import { staticEngine } from '#engines/static/static.ts';
+import { isPresent } from '#engines/weights/weights.ts';
+import { authorize } from '#governance/access.ts';
+import { createBudget } from '#governance/budget.ts';
+import { openRegistry, type Registry } from '#registry/registry.ts';
+import { Serving } from '#serving/serving.ts';
+import type { Session, SessionOptions } from '#session/session.ts';
+import { Sessions } from '#session/sessions.ts';
+import { openAnswerStore } from '#storage/answer-store.ts';
+import { openDatabase } from '#storage/database.ts';
+import { DuckDbRegistryStore } from '#storage/registry-store.ts';
+import { openSecretStore, type SecretStore } from '#storage/secret-store.ts';
+import { DuckDbUsageStore } from '#storage/usage-store.ts';
+import { createCommands } from './app-commands.ts';
+import { createDefaults, EMBEDDED_CHAT_MODEL } from './app-defaults.ts';
+import { createSystemTables } from './app-tables.ts';
+
+export interface AppOptions {
+  /** Directory of registry, answers, usage, models; `:memory:` forgets all. Absent: `DUCKSERVE_DATA`, else `.duckserve`. */
+  readonly dataDir?: string;
+  /** The user's database: a file, or `:memory:` (default). */
+  readonly dbPath?: string;
+  /** SQL runs on this connection of the program instead of one of ours; `dbPath` is not used then. */
+  readonly connection?: DuckDBConnection;
+  readonly env?: NodeJS.ProcessEnv;
+  readonly log?: Log;
+  /** One line for a person, e.g. what is being downloaded. */
+  readonly notify?: (line: string) => void;
+  readonly onDownloadProgress?: (modelId: string, doneBytes: number, totalBytes: number) => void;
+}
+
+export interface App {
+  /** Absolute; null when everything is in memory. */
+  readonly dataDir: string | null;
+  readonly modelCacheDir: string;
+  readonly registry: Registry;
+  readonly serving: Serving;
+  readonly answers: AnswerStore;
+  readonly secrets: SecretStore;
+  openSession(options?: Partial<SessionOptions>): Promise<Session>;
+  createBudget(limits: Budget['limits']): Budget;
+  /** Ends statements and queues, writes what is queued, releases the files. */
+  close(): Promise<void>;
+}
+
+const ENGINES: readonly Engine[] = [openaiEngine, anthropicEngine, onnxEngine, staticEngine, llamaEngine, echoEngine];
+
+export async function openApp(options: AppOptions = {}): Promise<App> {
+  const env = options.env ?? process.env;
+  const settings = resolveSettings({ flags: options.dataDir === undefined ? {} : { data: options.dataDir }, env });
+  const { dataDir, modelCacheDir, artifactsDir } = settings;
+  const fileOf = (name: string) => (dataDir === null ? null : join(dataDir, name));
+  const log = options.log ?? SILENT_LOG;
+  const clock = SYSTEM_CLOCK;
+
+  const database = await openDatabase({ systemPath: fileOf('system.duckdb'), userPath: options.dbPath ?? ':memory:', log });
+  const store = new DuckDbRegistryStore(database.system);
+  const secrets = await openSecretStore({ store, dataDir, env, clock });
+  const registry = await openRegistry({ store, artifactsDir, clock, inspectModel, log });
+  const usage = new DuckDbUsageStore({ connection: await database.connect(), clock, log });
+  const answers = await openAnswerStore({ ...settings.answers, path: fileOf('answers.lmdb'), clock, log });
+
+  const engineContext: EngineContext = {
+    log,
+    modelCacheDir,
+    resolveSecret: (reference) => secrets.resolve(reference),
+    // 319 MB are fetched only when asked for by name (`models pull`); 17 MB when they are first needed.
+    allowDownload: (modelId) => modelId !== EMBEDDED_CHAT_MODEL,
+    notify: options.notify ?? (() => {}),
+    ...(options.onDownloadProgress ? { onDownloadProgress: options.onDownloadProgress } : {}),
+  };
+  const engines = new Map<EngineKind, Engine>(ENGINES.map((engine) => [engine.kind, engine]));
+  const serving = new Serving({ resolver: registry, engines, engineContext, answers, usage, clock, log, authorize });
+
+  const commands = createCommands({ registry, answers });
+  const listEndpoints = () => registry.listEndpoints();
+  const sessions = new Sessions({
+    connect: () => (options.connection ? Promise.resolve(options.connection) : database.connect()),
+    serving,
+    clock,
+    commands,
+    createBudget,
+    defaultEndpoint: createDefaults({
+      getSetting: (name) => registry.getSetting(name),
+      listEndpoints,
+      hasEmbeddedChat: () => isPresent(EMBEDDED_CHAT_MODEL, modelCacheDir),
+    }),
+    flushStores: async () => void (await Promise.all([usage.flush(), answers.flush()])),
+    systemTables: createSystemTables({ listEndpoints, listModels: () => registry.listModels(), answers, commands }),
+    systemCatalog: options.connection ? null : 'duckserve',
+    ownsConnections: options.connection === undefined,
+  });
+
+  return {
+    dataDir,
+    modelCacheDir,
+    registry,
+    serving,
+    answers,
+    secrets,
+    createBudget,
+    openSession: (session = {}) => sessions.open({ principal: LOCAL_OWNER, origin: 'library', ...session }),
+    close: async () => {
+      await serving.close();
+      await sessions.close();
+      await usage.close();
+      await answers.close();
+      await database.close();
+    },
+  };
+}

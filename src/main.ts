@@ -1,0 +1,67 @@
+// The program: builds what the command line needs and runs it. Started by bin/duckserve.cjs, which has set the
+// size of the thread pool before this file is read.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { AppHandle, CliDeps, Io } from '#cli/program.ts';
+import { runCli } from '#cli/program.ts';
+import { packageRoot } from '#storage/package-root.ts';
+import type { App } from './app.ts';
+import { createLog } from './log.ts';
+
+const io: Io = {
+  stdout: process.stdout,
+  stderr: process.stderr,
+  stdin: process.stdin,
+  isStdoutTty: process.stdout.isTTY === true,
+  isStderrTty: process.stderr.isTTY === true,
+  columns: process.stdout.columns ?? process.stderr.columns ?? 100,
+};
+
+const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
+
+// Floors are imported when a command needs them, so that --help is instant.
+const deps: CliDeps = {
+  io,
+  version,
+  env: process.env,
+  openApp: async (options) => {
+    const { openApp } = await import('./app.ts');
+    return openApp({ ...options, log: createLog(process.env, options.verbose) });
+  },
+  startHttp: async (handle: AppHandle, options) => {
+    const { startHttpServer } = await import('#server/http/server.ts');
+    // The command line hands back what openApp above gave it.
+    const app = handle as App;
+    const authTokens = tokenHashes(process.env);
+    return startHttpServer(
+      {
+        serving: app.serving,
+        registry: app.registry,
+        openSession: (session) => app.openSession(session),
+        createBudget: app.createBudget,
+        log: createLog(process.env, false),
+        version,
+        ...(authTokens.length > 0 ? { authTokens } : {}),
+      },
+      options,
+    );
+  },
+  runDemo: async (options) => {
+    const { runDemo } = await import('./demo/demo.ts');
+    await runDemo(options);
+  },
+  pullWeights: async (modelId, dataDir, { stderr, isStderrTty }) => {
+    const { pullWeights } = await import('./pull-weights.ts');
+    await pullWeights(modelId, dataDir, { stderr, isStderrTty });
+  },
+};
+
+/** DUCKSERVE_TOKENS: SHA-256 hashes (hex) of the bearer tokens that are accepted, separated by commas. */
+function tokenHashes(env: NodeJS.ProcessEnv): readonly string[] {
+  return (env.DUCKSERVE_TOKENS ?? '')
+    .split(',')
+    .map((hash) => hash.trim().toLowerCase())
+    .filter((hash) => hash !== '');
+}
+
+process.exitCode = await runCli(process.argv.slice(2), deps);
