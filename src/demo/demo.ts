@@ -85,7 +85,7 @@ class Demo {
     this.asked += asked;
     this.cached += cached;
     if (asked + cached > 0) {
-      this.say(`   ${asked} calls to a model, ${cached} answers from the store, ${((SYSTEM_CLOCK.now() - startedAtMs) / 1000).toFixed(1)} s`);
+      this.say(`   ${asked} model ${asked === 1 ? 'call' : 'calls'}, ${cached} from the answer store, ${((SYSTEM_CLOCK.now() - startedAtMs) / 1000).toFixed(1)} s`);
     }
     return result;
   }
@@ -95,6 +95,12 @@ class Demo {
     if (!result) return;
     const view = { width: this.#io.isStdoutTty ? this.#io.columns : 120, hasColor: this.#io.isStdoutTty };
     for (const piece of tableText(result, view)) this.#io.stdout.write(piece);
+  }
+
+  /** First column as a heading, second as text: for sentences, which a table would cut. */
+  async list(statement: string): Promise<void> {
+    const result = await this.run(statement);
+    for (const [heading, text] of result?.rows() ?? []) this.say(`   ${heading}\n      → ${text}`);
   }
 
   async value(statement: string): Promise<readonly unknown[]> {
@@ -142,7 +148,7 @@ async function demoChat(demo: Demo, app: App, feedback: Parameters<typeof prepar
   demo.title('A chat model reads three mails');
   demo.say(`   ${endpoint}: ${description}.`);
   await demo.run(sql.pickMails);
-  await demo.show(sql.summarize(endpoint));
+  await demo.list(sql.summarize(endpoint));
   demo.title('The same mails as columns: a typed answer is a STRUCT');
   await demo.show(sql.extract(endpoint));
 }

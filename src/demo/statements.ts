@@ -63,18 +63,22 @@ FROM penguins WHERE split = 'test' GROUP BY ALL ORDER BY ALL`;
 export const penguinAccuracy = `
 SELECT round(100 * avg((species = predict('penguins', ${FEATURES}))::INT), 1) AS percent, count(*) AS penguins FROM penguins WHERE split = 'test'`;
 
-/** Three readable mails, found by what they are about. */
+/** Three short mails: a question, a notice, an advertisement. */
 export const pickMails = `
 CREATE OR REPLACE TABLE picked AS
-SELECT subject, left(body, 420) AS body FROM mails
-WHERE id IN ('spam-1/00001', 'easy-ham-1/00003', 'easy-ham-2/00011') OR n IN (42, 2100, 4800) ORDER BY n LIMIT 3`;
+SELECT id, subject, left(body, 260) AS body FROM mails WHERE id IN ('easy-ham-1/00030', 'easy-ham-1/02210', 'spam-1/00001') ORDER BY id`;
+
+/** The text first and the task last: small models lose the task over a long text. */
+const mailThen = (task: string): string =>
+  `'E-mail with the subject "' || subject || '":' || chr(10) || body || chr(10) || chr(10) || ${quote(task)}`;
 
 export const summarize = (endpoint: string): string => `
-SELECT subject, ai_query(${quote(endpoint)}, 'Say in one short sentence what this e-mail is about.' || chr(10) || 'Subject: ' || subject || chr(10) || body,
-  modelParameters => {'max_tokens': 40}) AS summary
+SELECT subject, ai_query(${quote(endpoint)},
+  'Text: ' || body || chr(10) || 'What is this text about? Answer in one short sentence that begins with "It is about".',
+  modelParameters => {'max_tokens': 40, 'stop': [chr(10)]}) AS summary
 FROM picked`;
 
 export const extract = (endpoint: string): string => `
-SELECT subject, unnest(ai_query(${quote(endpoint)}, 'Extract from this e-mail as JSON: topic (two words), product_or_project (a name from the text), is_advertisement (true or false).' || chr(10) || 'Subject: ' || subject || chr(10) || left(body, 300),
-  responseFormat => 'STRUCT<topic: STRING, product_or_project: STRING, is_advertisement: BOOLEAN>', modelParameters => {'max_tokens': 80}))
+SELECT subject, unnest(ai_query(${quote(endpoint)}, ${mailThen('Write a JSON object about this e-mail with its topic, the name of a person or company in it, and a mood.')},
+  responseFormat => 'STRUCT<topic: STRING, name: STRING, mood: STRING>', modelParameters => {'max_tokens': 64}))
 FROM picked`;

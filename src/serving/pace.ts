@@ -54,12 +54,13 @@ export class Pace {
     this.#limit.succeeded();
   }
 
-  failed(error: ServingError, ticket: number): void {
+  /** True when the provider refused for its limit, so that new requests should wait for those refused. */
+  failed(error: ServingError, ticket: number): boolean {
     if (isTargetFailure(error)) this.#failuresInRow++;
-    if (error.code !== 'RATE_LIMITED') return;
+    if (error.code !== 'RATE_LIMITED') return false;
     const { retryAfterMs } = error;
     const isPause = retryAfterMs !== undefined && !isRefusalForLong(error, this.#policy);
-    this.#limit.rateLimited(
+    return this.#limit.rateLimited(
       ticket,
       isPause ? this.#clock.now() + withJitter(retryAfterMs, this.#clock) : undefined,
     );

@@ -1,6 +1,7 @@
 // The pipeline every call goes through, whichever door it came in by. Read it as a table of contents: the stages
 // in their order, each in a file of its own. What a stage does is not decided here, and no engine is known here.
 import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import type { Answer, Call, Principal, StreamEvent, Task } from '#core/call.ts';
 import type { Clock } from '#core/clock.ts';
 import type { EngineKind, Signature, Target } from '#core/endpoint.ts';
@@ -81,6 +82,7 @@ export class Serving {
   /** Whole-call failures are thrown; the failure of one input is a value. */
   async invoke(call: Call): Promise<Answer> {
     const run = new CallRun(call, this.#clock.now());
+    shareSignal(call.signal);
     const cancel = () => this.#carrier.abandon(run, cancelled(call.signal));
     call.signal?.addEventListener('abort', cancel, { once: true });
     try {
@@ -104,6 +106,7 @@ export class Serving {
   async stream(call: Call): Promise<{ target: Target; events: AsyncIterable<StreamEvent> }> {
     const run = new CallRun(call, this.#clock.now());
     run.isStreaming = true;
+    shareSignal(call.signal);
     try {
       requireStreamable(call);
       await this.#admit(run);
@@ -190,6 +193,11 @@ export class Serving {
     const record = (rows: LocalRows) => this.#ledger.local(randomUUID(), target, rows);
     return { target, runner, ...(signature && { signature }), record };
   }
+}
+
+/** Any number of calls of one statement may listen to its signal; Node would warn of a leak at eleven. */
+function shareSignal(signal: AbortSignal | undefined): void {
+  if (signal) setMaxListeners(0, signal);
 }
 
 function cancelled(signal: AbortSignal | undefined): ServingError {

@@ -235,6 +235,7 @@ export class TargetQueue {
     let reservation: Reservation | undefined;
     let items: readonly RunItem[] | undefined;
     let error: ServingError | undefined;
+    let isHeld = false;
     batch.tries++;
     try {
       reservation = terms.budget && (await terms.budget.reserve(maxSpend(target, inputs, terms), signal));
@@ -254,10 +255,10 @@ export class TargetQueue {
       this.speed.note(questions.length, this.#clock.now() - startedAtMs);
       this.#pace.succeeded();
     } else if (!signal.aborted) {
-      this.#pace.failed(error, ticket);
+      isHeld = this.#pace.failed(error, ticket);
     }
     this.#pace.ended();
-    if (error) this.#giveUpOrRetry(batch, error);
+    if (error) this.#giveUpOrRetry(batch, error, isHeld);
     else this.#finish(batch, failures);
     this.#pump();
   }
@@ -282,7 +283,8 @@ export class TargetQueue {
     this.#sleepThenRetry(this.#begin(rest), first.error);
   }
 
-  #giveUpOrRetry(batch: Batch, error: ServingError): void {
+  /** `isHeld`: others wait for it too, as the provider refused for its limit. */
+  #giveUpOrRetry(batch: Batch, error: ServingError, isHeld: boolean): void {
     const { terms, history, questions, signal, tries } = batch;
     if (signal.aborted) {
       this.#giveUp(batch, toServingError(signal.reason, 'CANCELLED'));
@@ -296,7 +298,7 @@ export class TargetQueue {
       this.#giveUp(batch, error);
       this.#failWaiting(error);
     } else if (isWorthRetry(error, tries, this.#policy)) {
-      this.#sleepThenRetry(batch, error);
+      this.#sleepThenRetry(batch, error, isHeld);
     } else {
       if (history && isInputFailure(error)) history.rejectedAlone++;
       this.#giveUp(batch, error);
@@ -324,7 +326,7 @@ export class TargetQueue {
     }
   }
 
-  #sleepThenRetry(batch: Batch, error: ServingError): void {
+  #sleepThenRetry(batch: Batch, error: ServingError, isHeld = false): void {
     const delayMs = retryDelayMs(error, batch.tries, this.#policy, this.#clock);
     const { endpoint, model } = this.target;
     this.#log.debug(
@@ -335,10 +337,9 @@ export class TargetQueue {
       this.#retries.push(batch);
       return;
     }
-    const isRefused = error.code === 'RATE_LIMITED';
-    if (isRefused) this.#refusedSleeping++;
+    if (isHeld) this.#refusedSleeping++;
     const wake = () => {
-      if (isRefused) this.#refusedSleeping--;
+      if (isHeld) this.#refusedSleeping--;
       if (batch.signal.aborted) this.#giveUp(batch, toServingError(batch.signal.reason, 'CANCELLED'));
       else if (this.isSick) this.#giveUp(batch, error);
       else this.#retries.push(batch);

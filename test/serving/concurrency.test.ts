@@ -76,6 +76,28 @@ describe('the adaptive limit', () => {
     expect(limit.value - before).toBe(1);
   });
 
+  it('goes on growing when refusals come at any limit, as they are not about it', () => {
+    const limit = new ConcurrencyLimit({ maxConcurrency: 200, isAdaptive: true });
+    for (let rounds = 0; rounds < 60; rounds++) {
+      round(limit, (place, ticket) => {
+        if (place % 5 === 0) limit.rateLimited(ticket);
+        else limit.succeeded();
+      });
+    }
+    expect(limit.value).toBeGreaterThan(100);
+  });
+
+  it('comes down again when refusals become more than they were at any limit', () => {
+    const limit = new ConcurrencyLimit({ maxConcurrency: 200, isAdaptive: true });
+    for (let rounds = 0; rounds < 100; rounds++) {
+      round(limit, (place, ticket) => {
+        if (place % 5 === 0 || place >= 40) limit.rateLimited(ticket);
+        else limit.succeeded();
+      });
+    }
+    expect(limit.value).toBeLessThan(80);
+  });
+
   it('never falls below one', () => {
     const limit = new ConcurrencyLimit({ maxConcurrency: 100, isAdaptive: true });
     for (let refusal = 0; refusal < 100; refusal++) {
