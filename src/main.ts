@@ -50,9 +50,9 @@ const deps: CliDeps = {
     const { runDemo } = await import('./demo/demo.ts');
     await runDemo(options);
   },
-  pullWeights: async (modelId, dataDir, { stderr, isStderrTty }) => {
+  pullWeights: async (modelId, dataDir, { stderr, isStderrTty }, from) => {
     const { pullWeights } = await import('./pull-weights.ts');
-    await pullWeights(modelId, dataDir, { stderr, isStderrTty });
+    await pullWeights(modelId, dataDir, { stderr, isStderrTty }, from);
   },
 };
 

@@ -56,16 +56,18 @@ export class Context {
     await this.print(`${JSON.stringify(value, null, 2)}\n`);
   }
 
+  /** Absolute, or `:memory:`. */
   dataDir(command: Command): string {
-    return resolve(option(command, 'data') ?? (this.deps.env.DUCKSERVE_DATA || '.duckserve'));
+    const path = option(command, 'data') ?? (this.deps.env.DUCKSERVE_DATA || '.duckserve');
+    return path === ':memory:' ? path : resolve(path);
   }
 
   /** `fallback` is `:memory:` or the name of a file in the data directory. */
   dbPath(command: Command, fallback: string): string {
     const path = option(command, 'db');
-    if (path === ':memory:' || (path === undefined && fallback === ':memory:')) return ':memory:';
-    if (path === undefined) return join(this.dataDir(command), fallback);
-    return isAbsolute(path) ? path : resolve(path);
+    if (path !== undefined) return path === ':memory:' || isAbsolute(path) ? path : resolve(path);
+    const dataDir = this.dataDir(command);
+    return fallback === ':memory:' || dataDir === ':memory:' ? ':memory:' : join(dataDir, fallback);
   }
 
   /** Opens the application, hands it over and closes it whatever happens. */

@@ -121,7 +121,8 @@ export interface CliDeps {
     options: { host: string; port: number },
   ): Promise<{ url: string; close(): Promise<void> }>;
   runDemo(options: { dataDir: string; chat: boolean; io: Io }): Promise<void>;
-  pullWeights(modelId: string, dataDir: string, io: Io): Promise<void>;
+  /** `from`: a local file or folder instead of a download; the same hashes are required. */
+  pullWeights(modelId: string, dataDir: string, io: Io, from?: string): Promise<void>;
   readonly version: string;
   readonly io: Io;
   readonly env: NodeJS.ProcessEnv;

@@ -32,7 +32,7 @@ export class Sessions {
     const connection = await this.#options.connect();
     this.#prepared ??= this.#prepareInstance(connection);
     await this.#prepared;
-    for (const macro of readMacros()) await connection.run(macro);
+    await connection.run(readMacros());
     const ownsConnection = this.#options.ownsConnections ?? true;
     const session = new Session(connection, { ...this.#options, runs: this.#runs, ownsConnection }, options);
     this.#open.add(session);
@@ -51,13 +51,15 @@ export class Sessions {
   }
 }
 
-let macros: readonly string[] | undefined;
+let macros: string | undefined;
 
-function readMacros(): readonly string[] {
+/** All macros as one text: a session runs them once, so they go in one call. */
+function readMacros(): string {
   const folder = join(packageRoot(), 'sql', 'macros');
   macros ??= readdirSync(folder)
     .filter((name) => name.endsWith('.sql'))
     .sort()
-    .map((name) => readFileSync(join(folder, name), 'utf8'));
+    .map((name) => readFileSync(join(folder, name), 'utf8'))
+    .join('\n');
   return macros;
 }

@@ -49,8 +49,9 @@ export function addModelCommands(program: Command, context: Context): void {
 
   withCommonOptions(group.command('pull <id>'))
     .description('fetch the weights of a built-in model, such as embedded/all-minilm-l6-v2')
-    .action(async (id: string, _flags: object, command: Command) => {
-      await context.deps.pullWeights(id, context.dataDir(command), context.io);
+    .option('--from <path>', 'copy them from a file or folder on this machine instead')
+    .action(async (id: string, { from }: { from?: string }, command: Command) => {
+      await context.deps.pullWeights(id, context.dataDir(command), context.io, from);
     });
 
   withCommonOptions(group.command('alias <name> <alias> <version>'))
