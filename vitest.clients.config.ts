@@ -3,4 +3,6 @@ import { defineConfig } from 'vitest/config';
 
 process.env.UV_THREADPOOL_SIZE ??= '16';
 
-export default defineConfig({ test: { include: ['test/clients/**/*.test.ts'], pool: 'forks', testTimeout: 120_000 } });
+export default defineConfig({
+  test: { include: ['test/clients/**/*.test.ts'], pool: 'forks', testTimeout: 120_000 },
+});

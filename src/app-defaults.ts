@@ -19,14 +19,17 @@ export function createDefaults(options: DefaultsOptions): (use: DefaultUse) => s
   const ownChat = () => {
     const setting = options.getSetting('default_chat_endpoint');
     if (setting) return setting;
-    const own = options.listEndpoints().filter((endpoint) => !endpoint.isEmbedded && endpoint.task === 'llm/v1/chat');
+    const own = options
+      .listEndpoints()
+      .filter((endpoint) => !endpoint.isEmbedded && endpoint.task === 'llm/v1/chat');
     return own.length === 1 ? own[0]?.name : undefined;
   };
   const embedding = () => options.getSetting('default_embedding_endpoint') ?? EMBEDDING_ENDPOINT;
   return (use) => {
     if (use === 'embedding') return embedding();
     // A small local chat model takes seconds a row; labels are then better picked by similarity.
-    if (use === 'classify') return options.getSetting('default_classify_endpoint') ?? ownChat() ?? embedding();
+    if (use === 'classify')
+      return options.getSetting('default_classify_endpoint') ?? ownChat() ?? embedding();
     const chat = ownChat();
     if (chat) return chat;
     if (options.hasEmbeddedChat()) return EMBEDDED_CHAT_ENDPOINT;

@@ -8,13 +8,22 @@ import type { SystemTable } from '#session/system-tables.ts';
 
 export interface TableSources {
   readonly listEndpoints: () => readonly Endpoint[];
-  readonly listModels: () => readonly { readonly model: RegisteredModel; readonly versions: readonly ModelVersion[] }[];
+  readonly listModels: () => readonly {
+    readonly model: RegisteredModel;
+    readonly versions: readonly ModelVersion[];
+  }[];
   readonly answers: AnswerStore;
   readonly commands: readonly Command[];
 }
 
 export function createSystemTables(sources: TableSources): SystemTable[] {
-  return [endpointsTable(sources), modelsTable(sources), answersTable(sources), functionsTable(), commandsTable(sources)];
+  return [
+    endpointsTable(sources),
+    modelsTable(sources),
+    answersTable(sources),
+    functionsTable(),
+    commandsTable(sources),
+  ];
 }
 
 const plain = (value: unknown): Json => JSON.parse(JSON.stringify(value ?? null)) as Json;
@@ -80,7 +89,9 @@ function modelsTable({ listModels }: TableSources): SystemTable {
     *rows() {
       for (const { model, versions } of listModels()) {
         for (const version of versions) {
-          const aliases = Object.entries(model.aliases).flatMap(([alias, target]) => (target === version.version ? [alias] : []));
+          const aliases = Object.entries(model.aliases).flatMap(([alias, target]) =>
+            target === version.version ? [alias] : [],
+          );
           yield [
             model.name,
             version.version,
@@ -116,9 +127,19 @@ function answersTable({ answers }: TableSources): SystemTable {
     ],
     *rows() {
       for (const [key, answer] of answers.entries()) {
-        const output = 'embedding' in answer.output ? { embedding: Array.from(answer.output.embedding) } : answer.output;
+        const output =
+          'embedding' in answer.output ? { embedding: Array.from(answer.output.embedding) } : answer.output;
         const { inputTokens, outputTokens } = answer.usage;
-        yield [key, answer.endpoint, answer.model, answer.task, plain(output), inputTokens, outputTokens, answer.createdAtMs];
+        yield [
+          key,
+          answer.endpoint,
+          answer.model,
+          answer.task,
+          plain(output),
+          inputTokens,
+          outputTokens,
+          answer.createdAtMs,
+        ];
       }
     },
   };
@@ -127,8 +148,12 @@ function answersTable({ answers }: TableSources): SystemTable {
 function functionsTable(): SystemTable {
   return {
     name: 'functions',
-    columns: ['name', 'signature', 'returns', 'description', 'example'].map((name) => ({ name, type: 'VARCHAR' as const })),
-    rows: () => FUNCTION_DOCS.map((doc) => [doc.name, doc.signature, doc.returns, doc.description, doc.example]),
+    columns: ['name', 'signature', 'returns', 'description', 'example'].map((name) => ({
+      name,
+      type: 'VARCHAR' as const,
+    })),
+    rows: () =>
+      FUNCTION_DOCS.map((doc) => [doc.name, doc.signature, doc.returns, doc.description, doc.example]),
   };
 }
 
@@ -136,6 +161,11 @@ function commandsTable({ commands }: TableSources): SystemTable {
   return {
     name: 'commands',
     columns: ['name', 'parameters', 'description'].map((name) => ({ name, type: 'VARCHAR' as const })),
-    rows: () => commands.map((command) => [`duckserve_${command.name}`, command.parameters.join(', '), command.description]),
+    rows: () =>
+      commands.map((command) => [
+        `duckserve_${command.name}`,
+        command.parameters.join(', '),
+        command.description,
+      ]),
   };
 }

@@ -2,12 +2,12 @@
 // main.ts; another Node program gets it through index.ts.
 import { join } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
+import { resolveSettings } from '#config/settings.ts';
 import { type Budget, LOCAL_OWNER } from '#core/call.ts';
 import { SYSTEM_CLOCK } from '#core/clock.ts';
 import type { EngineKind } from '#core/endpoint.ts';
 import { type Log, SILENT_LOG } from '#core/log.ts';
 import type { AnswerStore } from '#core/stores.ts';
-import { resolveSettings } from '#config/settings.ts';
 import { anthropicEngine } from '#engines/anthropic/anthropic.ts';
 import { echoEngine } from '#engines/echo.ts';
 import type { Engine, EngineContext } from '#engines/engine.ts';
@@ -60,17 +60,31 @@ export interface App {
   close(): Promise<void>;
 }
 
-const ENGINES: readonly Engine[] = [openaiEngine, anthropicEngine, onnxEngine, staticEngine, llamaEngine, echoEngine];
+const ENGINES: readonly Engine[] = [
+  openaiEngine,
+  anthropicEngine,
+  onnxEngine,
+  staticEngine,
+  llamaEngine,
+  echoEngine,
+];
 
 export async function openApp(options: AppOptions = {}): Promise<App> {
   const env = options.env ?? process.env;
-  const settings = resolveSettings({ flags: options.dataDir === undefined ? {} : { data: options.dataDir }, env });
+  const settings = resolveSettings({
+    flags: options.dataDir === undefined ? {} : { data: options.dataDir },
+    env,
+  });
   const { dataDir, modelCacheDir, artifactsDir } = settings;
   const fileOf = (name: string) => (dataDir === null ? null : join(dataDir, name));
   const log = options.log ?? SILENT_LOG;
   const clock = SYSTEM_CLOCK;
 
-  const database = await openDatabase({ systemPath: fileOf('system.duckdb'), userPath: options.dbPath ?? ':memory:', log });
+  const database = await openDatabase({
+    systemPath: fileOf('system.duckdb'),
+    userPath: options.dbPath ?? ':memory:',
+    log,
+  });
   const store = new DuckDbRegistryStore(database.system);
   const secrets = await openSecretStore({ store, dataDir, env, clock });
   const registry = await openRegistry({ store, artifactsDir, clock, inspectModel, log });
@@ -87,7 +101,16 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     ...(options.onDownloadProgress ? { onDownloadProgress: options.onDownloadProgress } : {}),
   };
   const engines = new Map<EngineKind, Engine>(ENGINES.map((engine) => [engine.kind, engine]));
-  const serving = new Serving({ resolver: registry, engines, engineContext, answers, usage, clock, log, authorize });
+  const serving = new Serving({
+    resolver: registry,
+    engines,
+    engineContext,
+    answers,
+    usage,
+    clock,
+    log,
+    authorize,
+  });
 
   const commands = createCommands({ registry, answers });
   const listEndpoints = () => registry.listEndpoints();
@@ -103,7 +126,12 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
       hasEmbeddedChat: () => isPresent(EMBEDDED_CHAT_MODEL, modelCacheDir),
     }),
     flushStores: async () => void (await Promise.all([usage.flush(), answers.flush()])),
-    systemTables: createSystemTables({ listEndpoints, listModels: () => registry.listModels(), answers, commands }),
+    systemTables: createSystemTables({
+      listEndpoints,
+      listModels: () => registry.listModels(),
+      answers,
+      commands,
+    }),
     systemCatalog: options.connection ? null : 'duckserve',
     ownsConnections: options.connection === undefined,
   });

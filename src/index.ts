@@ -1,6 +1,13 @@
 // The library: duckserve inside another Node program.
 import { availableParallelism } from 'node:os';
-import { createCall, type Answer, type CallOptions, type Input, type StreamEvent, type Task } from '#core/call.ts';
+import {
+  type Answer,
+  type CallOptions,
+  createCall,
+  type Input,
+  type StreamEvent,
+  type Task,
+} from '#core/call.ts';
 import type { Target } from '#core/endpoint.ts';
 import type { Registry } from '#registry/registry.ts';
 import type { StatementResult } from '#session/result.ts';
@@ -21,7 +28,12 @@ export interface Duckserve {
   /** One request to one endpoint with 1..n inputs. Whole-call failures throw ServingError, others are items. */
   invoke(endpoint: string, task: Task, inputs: readonly Input[], options?: CallOptions): Promise<Answer>;
   /** A streamed chat or completion. */
-  stream(endpoint: string, task: Task, input: Input, options?: CallOptions): Promise<{ target: Target; events: AsyncIterable<StreamEvent> }>;
+  stream(
+    endpoint: string,
+    task: Task,
+    input: Input,
+    options?: CallOptions,
+  ): Promise<{ target: Target; events: AsyncIterable<StreamEvent> }>;
   /** Runs SQL with AI functions; one result a statement. All calls share one session. */
   sql(text: string, options?: StatementOptions): Promise<readonly StatementResult[]>;
   openSession: App['openSession'];
@@ -42,8 +54,10 @@ export async function openDuckserve(options: AppOptions = {}): Promise<Duckserve
   let shared: ReturnType<App['openSession']> | undefined;
   return {
     registry: app.registry,
-    invoke: (endpoint, task, inputs, callOptions) => app.serving.invoke(createCall(endpoint, task, inputs, callOptions)),
-    stream: (endpoint, task, input, callOptions) => app.serving.stream(createCall(endpoint, task, [input], callOptions)),
+    invoke: (endpoint, task, inputs, callOptions) =>
+      app.serving.invoke(createCall(endpoint, task, inputs, callOptions)),
+    stream: (endpoint, task, input, callOptions) =>
+      app.serving.stream(createCall(endpoint, task, [input], callOptions)),
     sql: async (text, statementOptions) => {
       shared ??= app.openSession();
       return (await shared).run(text, statementOptions);

@@ -2,7 +2,16 @@
 import { pino } from 'pino';
 import type { Log } from '#core/log.ts';
 
-const REDACTED = ['apiKey', 'api_key', 'authorization', '*.apiKey', '*.api_key', '*.authorization', 'headers', '*.headers'];
+const REDACTED = [
+  'apiKey',
+  'api_key',
+  'authorization',
+  '*.apiKey',
+  '*.api_key',
+  '*.authorization',
+  'headers',
+  '*.headers',
+];
 
 /** Level from DUCKSERVE_LOG (debug, info, warn, error, silent); `warn` by default, `debug` under --verbose. */
 export function createLog(env: NodeJS.ProcessEnv, isVerbose: boolean): Log {

@@ -17,7 +17,9 @@ const io: Io = {
   columns: process.stdout.columns ?? process.stderr.columns ?? 100,
 };
 
-const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
+const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
+  version: string;
+};
 
 // Floors are imported when a command needs them, so that --help is instant.
 const deps: CliDeps = {

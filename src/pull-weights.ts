@@ -8,7 +8,12 @@ export interface PullIo {
 }
 
 /** `from`: a local file or folder instead of a download. Throws MODEL_NOT_AVAILABLE with the ways out. Does nothing but say so when the weights are there. */
-export async function pullWeights(modelId: string, dataDir: string, { stderr, isStderrTty }: PullIo, from?: string): Promise<void> {
+export async function pullWeights(
+  modelId: string,
+  dataDir: string,
+  { stderr, isStderrTty }: PullIo,
+  from?: string,
+): Promise<void> {
   const { modelCacheDir } = resolveSettings({ flags: { data: dataDir }, env: process.env });
   if (isPresent(modelId, modelCacheDir)) {
     stderr.write(`${modelId} is already in ${weightsDirectory(modelId, modelCacheDir)}\n`);

@@ -45,7 +45,7 @@ function nestedText(value: Json, isFloats: boolean): string {
   if (Array.isArray(value)) {
     const items: readonly Json[] = value;
     if (items.length > VECTOR_SHOWN_WHOLE && items.every((item) => typeof item === 'number')) {
-      const numbers = items as readonly number[];
+      const numbers: readonly number[] = items;
       if (isFloats || numbers.some((number) => !Number.isInteger(number))) {
         const first = numbers.slice(0, 2).map((number) => String(Number(number.toPrecision(2))));
         return `[${first.join(', ')}, … ${items.length} values]`;

@@ -13,7 +13,7 @@ import type { CliDeps } from './deps.ts';
 import { OutputClosed } from './output.ts';
 import { errorText } from './report-error.ts';
 
-export type { AppHandle, AppOptions, CliDeps, Io, SessionLike } from './deps.ts';
+export type { AppHandle, CliDeps, Io } from './deps.ts';
 
 export function createProgram(deps: CliDeps): Command {
   return buildProgram(new Context(deps));

@@ -78,7 +78,12 @@ export type Output = ChatOutput | CompletionOutput | EmbeddingOutput | PredictOu
 export type ResponseFormat =
   | { readonly type: 'text' }
   | { readonly type: 'json_object' }
-  | { readonly type: 'json_schema'; readonly name: string; readonly schema: JsonObject; readonly strict?: boolean };
+  | {
+      readonly type: 'json_schema';
+      readonly name: string;
+      readonly schema: JsonObject;
+      readonly strict?: boolean;
+    };
 
 export interface Tool {
   readonly name: string;
@@ -176,13 +181,24 @@ export interface Answer {
 /** Events of a streamed chat or completion. `end` comes exactly once, last. */
 export type StreamEvent =
   | { readonly type: 'delta'; readonly text: string }
-  | { readonly type: 'tool_call'; readonly index: number; readonly id?: string; readonly name?: string; readonly arguments?: string }
+  | {
+      readonly type: 'tool_call';
+      readonly index: number;
+      readonly id?: string;
+      readonly name?: string;
+      readonly arguments?: string;
+    }
   | { readonly type: 'end'; readonly finishReason: FinishReason; readonly usage: TokenUsage };
 
 export interface CallOptions extends Partial<Omit<Call, 'endpoint' | 'task' | 'inputs'>> {}
 
 /** A call with defaults filled in: new id, local owner, origin `library`, cache on. */
-export function createCall(endpoint: string, task: Task, inputs: readonly Input[], options: CallOptions = {}): Call {
+export function createCall(
+  endpoint: string,
+  task: Task,
+  inputs: readonly Input[],
+  options: CallOptions = {},
+): Call {
   return {
     id: randomUUID(),
     parameters: {},

@@ -23,6 +23,7 @@ const row = (
 ): ErrorRow => ({ httpStatus, openaiType, databricksCode, sqlState, isRetryable, logLevel, meaning });
 
 /** Every code that can reach a user. `docs/errors.md` is this table; a test compares them both ways. */
+// biome-ignore format: one row a line
 export const ERRORS = {
   BAD_REQUEST: row(400, 'invalid_request_error', 'BAD_REQUEST', '22023', false, 'info', 'The request cannot be understood.'),
   INVALID_PARAMETER: row(400, 'invalid_request_error', 'INVALID_PARAMETER_VALUE', '22023', false, 'info', 'An argument has a value that is not allowed.'),
@@ -66,7 +67,11 @@ export class ServingError extends Error {
   constructor(
     code: ErrorCode,
     message: string,
-    options: { readonly details?: JsonObject; readonly cause?: unknown; readonly retryAfterMs?: number | undefined } = {},
+    options: {
+      readonly details?: JsonObject;
+      readonly cause?: unknown;
+      readonly retryAfterMs?: number | undefined;
+    } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'ServingError';
@@ -92,5 +97,6 @@ export function toServingError(thrown: unknown, fallback: ErrorCode = 'INTERNAL'
 
 /** Throws CANCELLED when the signal has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new ServingError('CANCELLED', 'The call was cancelled.', { cause: signal.reason });
+  if (signal?.aborted)
+    throw new ServingError('CANCELLED', 'The call was cancelled.', { cause: signal.reason });
 }

@@ -16,13 +16,27 @@ export interface DemoChat {
 export async function prepareChat(
   app: App,
   env: NodeJS.ProcessEnv,
-  fetchOptions: { readonly notify: (line: string) => void; readonly onDownloadProgress: (id: string, done: number, total: number) => void },
+  fetchOptions: {
+    readonly notify: (line: string) => void;
+    readonly onDownloadProgress: (id: string, done: number, total: number) => void;
+  },
 ): Promise<DemoChat> {
   const external = externalModel(env);
   if (external) {
-    if (app.registry.listEndpoints().some((endpoint) => endpoint.name === DEMO_ENDPOINT)) await app.registry.deleteEndpoint(DEMO_ENDPOINT);
-    await app.registry.createEndpoint({ name: DEMO_ENDPOINT, servedEntities: [{ externalModel: external }], description: 'Made by duckserve demo.' }, LOCAL_OWNER);
-    return { endpoint: DEMO_ENDPOINT, description: `${external.name} at ${external.baseUrl ?? 'the provider'}` };
+    if (app.registry.listEndpoints().some((endpoint) => endpoint.name === DEMO_ENDPOINT))
+      await app.registry.deleteEndpoint(DEMO_ENDPOINT);
+    await app.registry.createEndpoint(
+      {
+        name: DEMO_ENDPOINT,
+        servedEntities: [{ externalModel: external }],
+        description: 'Made by duckserve demo.',
+      },
+      LOCAL_OWNER,
+    );
+    return {
+      endpoint: DEMO_ENDPOINT,
+      description: `${external.name} at ${external.baseUrl ?? 'the provider'}`,
+    };
   }
   await loadWeights(EMBEDDED_CHAT_MODEL, {
     ...fetchOptions,
@@ -31,7 +45,11 @@ export async function prepareChat(
     resolveSecret: (reference) => reference,
     allowDownload: () => true,
   });
-  return { endpoint: EMBEDDED_CHAT_ENDPOINT, description: 'TinyLlama 1.1B at two bits a weight, on this machine: small, so read its answers with a smile' };
+  return {
+    endpoint: EMBEDDED_CHAT_ENDPOINT,
+    description:
+      'TinyLlama 1.1B at two bits a weight, on this machine: small, so read its answers with a smile',
+  };
 }
 
 function externalModel(env: NodeJS.ProcessEnv): ExternalModel | undefined {
@@ -46,11 +64,21 @@ function externalModel(env: NodeJS.ProcessEnv): ExternalModel | undefined {
     };
   }
   if (env.ANTHROPIC_API_KEY) {
-    return { name: env.DUCKSERVE_DEMO_MODEL ?? 'claude-haiku-4-5', provider: 'anthropic', task, apiKey: '{{env/ANTHROPIC_API_KEY}}' };
+    return {
+      name: env.DUCKSERVE_DEMO_MODEL ?? 'claude-haiku-4-5',
+      provider: 'anthropic',
+      task,
+      apiKey: '{{env/ANTHROPIC_API_KEY}}',
+    };
   }
   if (env.OLLAMA_HOST) {
     const host = /^https?:/.test(env.OLLAMA_HOST) ? env.OLLAMA_HOST : `http://${env.OLLAMA_HOST}`;
-    return { name: env.DUCKSERVE_DEMO_MODEL ?? 'llama3.2', provider: 'openai', task, baseUrl: `${host.replace(/\/+$/, '')}/v1` };
+    return {
+      name: env.DUCKSERVE_DEMO_MODEL ?? 'llama3.2',
+      provider: 'openai',
+      task,
+      baseUrl: `${host.replace(/\/+$/, '')}/v1`,
+    };
   }
   return undefined;
 }

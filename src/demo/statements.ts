@@ -19,7 +19,8 @@ SELECT id, "group", is_spam, subject,
   row_number() OVER (ORDER BY id) AS n
 FROM parts ORDER BY id`;
 
-export const countMails = 'SELECT "group", count(*) AS mails, any_value(subject) AS for_example FROM mails GROUP BY ALL ORDER BY ALL';
+export const countMails =
+  'SELECT "group", count(*) AS mails, any_value(subject) AS for_example FROM mails GROUP BY ALL ORDER BY ALL';
 
 export const embedMails = `
 CREATE OR REPLACE TABLE mail_vectors AS
@@ -39,22 +40,32 @@ SELECT CASE WHEN is_spam THEN 'spam' ELSE 'not spam' END AS truth,
   round(100 * avg((is_spam = judged_spam)::INT), 1) AS percent_right
 FROM judged GROUP BY is_spam ORDER BY is_spam`;
 
-export const accuracy = 'SELECT round(100 * avg((is_spam = judged_spam)::INT), 1) AS percent, count(*) AS mails FROM judged';
+export const accuracy =
+  'SELECT round(100 * avg((is_spam = judged_spam)::INT), 1) AS percent, count(*) AS mails FROM judged';
 
 export const similarMails = (question: string): string => `
 SELECT round(array_cosine_similarity(v, ai_embed(${quote(question)})::FLOAT[384]), 2) AS similarity, "group", subject, left(body, 70) AS begins
 FROM mails JOIN mail_vectors USING (id) ORDER BY similarity DESC LIMIT 10`;
 
-export const TOPICS = ['computers and software', 'money and loans', 'health and medicine', 'politics and news', 'sex and dating', 'everyday chat'];
+export const TOPICS = [
+  'computers and software',
+  'money and loans',
+  'health and medicine',
+  'politics and news',
+  'sex and dating',
+  'everyday chat',
+];
 
 export const topicsByGroup = `
 PIVOT (
   SELECT "group", ai_classify(subject || '. ' || left(body, 220), [${TOPICS.map(quote).join(', ')}]) AS topic FROM mails
 ) ON topic USING count(*) GROUP BY "group" ORDER BY "group"`;
 
-export const loadPenguins = (file: string): string => `CREATE OR REPLACE TABLE penguins AS SELECT * FROM read_csv(${quote(file)})`;
+export const loadPenguins = (file: string): string =>
+  `CREATE OR REPLACE TABLE penguins AS SELECT * FROM read_csv(${quote(file)})`;
 
-const FEATURES = "{'bill_length_mm': bill_length_mm, 'bill_depth_mm': bill_depth_mm, 'flipper_length_mm': flipper_length_mm, 'body_mass_g': body_mass_g}";
+const FEATURES =
+  "{'bill_length_mm': bill_length_mm, 'bill_depth_mm': bill_depth_mm, 'flipper_length_mm': flipper_length_mm, 'body_mass_g': body_mass_g}";
 
 export const predictPenguins = `
 SELECT species AS truth, predict('penguins', ${FEATURES}) AS predicted, count(*) AS penguins

@@ -41,7 +41,8 @@ async function inspectFolder(path: string): Promise<ModelInspection> {
 
 /** A tokenizer beside it makes an ONNX file a text model; else it is a tabular one. */
 async function inspectOnnx(path: string): Promise<ModelInspection> {
-  if (existsSync(join(path, '..', 'tokenizer.json'))) return { engine: 'onnx', task: 'llm/v1/embeddings', options: {} };
+  if (existsSync(join(path, '..', 'tokenizer.json')))
+    return { engine: 'onnx', task: 'llm/v1/embeddings', options: {} };
   const { inspectTabularModel } = await import('./onnx/tabular.ts');
   const { signature, options } = await inspectTabularModel(path);
   return { engine: 'onnx', task: 'predict', signature, options };

@@ -198,7 +198,7 @@ describe('the table', () => {
         fc.array(cell, { minLength: 14, maxLength: 14 }),
         (count, width, row) => {
           const columns = row.slice(0, count).map((_, index) => [`column_${index}`, 'VARCHAR'] as const);
-          const lines = text(rowsResult(columns, [row.slice(0, count) as Json[]]), 'table', tty(width))
+          const lines = text(rowsResult(columns, [row.slice(0, count)]), 'table', tty(width))
             .split('\n')
             .slice(0, -2);
           for (const line of lines) expect(textWidth(line)).toBeLessThanOrEqual(width);

@@ -51,6 +51,6 @@ const stub = await startStubProvider({
 console.log(`listening on ${stub.url}`);
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => {
-    stub.close().then(() => process.exit(0));
+    void stub.close().then(() => process.exit(0));
   });
 }

@@ -9,8 +9,8 @@ import { Exchange } from './exchange.ts';
 import { type Ledger, LedgerBook, type Misbehaviour } from './ledger.ts';
 import { anthropicBody, anthropicEvents, embeddingsBody, openaiBody, openaiEvents } from './wire.ts';
 
-export { stubChatText, stubCompletionText, stubEmbedding, stubJsonText, stubTokens } from './answers.ts';
-export type { Ledger, Misbehaviour } from './ledger.ts';
+export { stubChatText, stubEmbedding, stubTokens } from './answers.ts';
+export type { Ledger } from './ledger.ts';
 
 export interface StubAnswer {
   /** Default 200. */

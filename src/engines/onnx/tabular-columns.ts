@@ -2,7 +2,7 @@
 // are read into prediction columns. Error messages here are what a user of predict() sees most.
 import type { SignatureColumn } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
-import type { FeatureColumn, PredictionColumn } from '#engines/engine.ts';
+import type { FeatureColumn, PredictionColumn } from '../engine.ts';
 import { indexOfName, type OutputPlan, type Schema } from './tabular-schema.ts';
 import type { ElementType, Feed, TensorData } from './tabular-session.ts';
 

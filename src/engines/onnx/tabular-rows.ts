@@ -3,7 +3,7 @@
 import type { FeatureInput } from '#core/call.ts';
 import type { Json } from '#core/json.ts';
 import { isJsonObject } from '#core/json.ts';
-import type { FeatureColumn } from '#engines/engine.ts';
+import type { FeatureColumn } from '../engine.ts';
 import { mismatch } from './tabular-columns.ts';
 import { indexOfName, type Schema } from './tabular-schema.ts';
 

@@ -13,7 +13,7 @@ import type {
   PredictionColumn,
   RunItem,
   Runner,
-} from '#engines/engine.ts';
+} from '../engine.ts';
 import { FeatureWriter, matchColumns, readOutput } from './tabular-columns.ts';
 import { readModelFile, readSidecar, type Sidecar } from './tabular-file.ts';
 import { toColumns } from './tabular-rows.ts';

@@ -27,7 +27,9 @@ export async function openTextRunner(target: Target, context: EngineContext): Pr
   }
   const model = await resolveTextModel(version, context);
   const workerCount = Math.max(1, Math.min(MAX_WORKERS, availableParallelism()));
-  const workers = new TextWorkers(workerCount, () => startWorker(new URL('./text-worker.ts', import.meta.url), { workerData: model }));
+  const workers = new TextWorkers(workerCount, () =>
+    startWorker(new URL('./text-worker.ts', import.meta.url), { workerData: model }),
+  );
   try {
     // Finds out at once whether the files can be loaded and how long the vectors are.
     const probe = await workers.run(['duck']);
