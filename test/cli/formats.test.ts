@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import stringWidth from 'string-width';
 import { describe, expect, it } from 'vitest';
-import type { Json } from '#core/json.ts';
 import { cellText, type Sheet } from '../../src/cli/cells.ts';
 import { formatSheet, type TextFormat } from '../../src/cli/formats.ts';
 import { fitColumns, type TableView } from '../../src/cli/table.ts';
