@@ -5,7 +5,16 @@ import { ServingError } from '#core/errors.ts';
 import { isJsonObject, type Json } from '#core/json.ts';
 import { embeddingQuestion } from './ai-embed.ts';
 import { cosine } from './ai-similarity.ts';
-import { type AiFunction, cacheModeOf, NULL_VALUE, outputOf, type Plan, type PlanContext, requireText, textOf } from './function.ts';
+import {
+  type AiFunction,
+  cacheModeOf,
+  NULL_VALUE,
+  outputOf,
+  type Plan,
+  type PlanContext,
+  requireText,
+  textOf,
+} from './function.ts';
 
 const MAX_LABELS = 500;
 
@@ -16,9 +25,13 @@ export const aiClassify: AiFunction = {
   plan([content, labelList, endpoint, cache], context) {
     if (content == null) return NULL_VALUE;
     const labels = labelsFrom(labelList ?? null);
-    const name = endpoint == null ? context.defaultEndpoint('classify') : requireText(endpoint, 'endpoint', 'ai_classify');
+    const name =
+      endpoint == null
+        ? context.defaultEndpoint('classify')
+        : requireText(endpoint, 'endpoint', 'ai_classify');
     const { task } = context.describe(name);
-    if (task === 'llm/v1/embeddings') return bySimilarity(textOf(content), labels, name, cache ?? null, context);
+    if (task === 'llm/v1/embeddings')
+      return bySimilarity(textOf(content), labels, name, cache ?? null, context);
     if (task === 'llm/v1/chat') return byChat(textOf(content), labels, name, cache ?? null, context);
     throw new ServingError(
       'WRONG_TASK',
@@ -41,7 +54,13 @@ function labelsFrom(value: Json): readonly string[] {
   );
 }
 
-function bySimilarity(content: string, labels: readonly string[], endpoint: string, cache: Json, context: PlanContext): Plan {
+function bySimilarity(
+  content: string,
+  labels: readonly string[],
+  endpoint: string,
+  cache: Json,
+  context: PlanContext,
+): Plan {
   const texts = [content, ...labels];
   return {
     questions: texts.map((text) => embeddingQuestion(endpoint, text, cache, context, 'ai_classify')),
@@ -81,7 +100,10 @@ function promptFor(labels: readonly string[]): LabelPrompt {
     };
     prompt = {
       system: `Classify the text of the user. Answer with exactly one of these labels:\n${labels.map((label) => `- ${label}`).join('\n')}`,
-      parameters: { temperature: 0, responseFormat: { type: 'json_schema', name: 'classification', strict: true, schema } },
+      parameters: {
+        temperature: 0,
+        responseFormat: { type: 'json_schema', name: 'classification', strict: true, schema },
+      },
     };
     if (prompts.size > 1_000) prompts.clear();
     prompts.set(key, prompt);
@@ -89,13 +111,25 @@ function promptFor(labels: readonly string[]): LabelPrompt {
   return prompt;
 }
 
-function byChat(content: string, labels: readonly string[], endpoint: string, cache: Json, context: PlanContext): Plan {
+function byChat(
+  content: string,
+  labels: readonly string[],
+  endpoint: string,
+  cache: Json,
+  context: PlanContext,
+): Plan {
   const { system, parameters } = promptFor(labels);
   const messages = [
     { role: 'system' as const, content: system },
     { role: 'user' as const, content },
   ];
-  const question = { endpoint, task: 'llm/v1/chat' as const, cache: cacheModeOf(cache, context.cache, 'ai_classify'), parameters, input: { messages } };
+  const question = {
+    endpoint,
+    task: 'llm/v1/chat' as const,
+    cache: cacheModeOf(cache, context.cache, 'ai_classify'),
+    parameters,
+    input: { messages },
+  };
   return { questions: [question], finish: ([item]) => chosenLabel(item, labels) };
 }
 
@@ -111,5 +145,8 @@ function chosenLabel(item: AnswerItem | undefined, labels: readonly string[]): s
   const wanted = typeof label === 'string' ? label.trim().toLowerCase() : '';
   const match = labels.find((candidate) => candidate.trim().toLowerCase() === wanted);
   if (match !== undefined) return match;
-  throw new ServingError('INVALID_RESPONSE', `ai_classify: the model answered ${JSON.stringify(text.slice(0, 120))}, which is none of the labels ${JSON.stringify(labels)}.`);
+  throw new ServingError(
+    'INVALID_RESPONSE',
+    `ai_classify: the model answered ${JSON.stringify(text.slice(0, 120))}, which is none of the labels ${JSON.stringify(labels)}.`,
+  );
 }

@@ -11,7 +11,8 @@ export const aiGen: AiFunction = {
   subject: 0,
   plan([prompt, endpoint, cache], context) {
     if (prompt == null) return NULL_VALUE;
-    const name = endpoint == null ? context.defaultEndpoint('chat') : requireText(endpoint, 'endpoint', 'ai_gen');
+    const name =
+      endpoint == null ? context.defaultEndpoint('chat') : requireText(endpoint, 'endpoint', 'ai_gen');
     return {
       questions: [
         {

@@ -7,8 +7,13 @@ export const aiModel: AiFunction = {
   returns: 'JSON',
   subject: 0,
   plan([endpointValue], context) {
-    const endpoint = endpointValue == null ? context.defaultEndpoint('embedding') : requireText(endpointValue, 'endpoint', 'ai_model');
+    const endpoint =
+      endpointValue == null
+        ? context.defaultEndpoint('embedding')
+        : requireText(endpointValue, 'endpoint', 'ai_model');
     const { task, model, sha256, dimensions, fingerprint } = context.describe(endpoint);
-    return { value: { endpoint, model, task, sha256: sha256 === '' ? null : sha256, dimensions, fingerprint } };
+    return {
+      value: { endpoint, model, task, sha256: sha256 === '' ? null : sha256, dimensions, fingerprint },
+    };
   },
 };

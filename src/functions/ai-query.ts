@@ -1,17 +1,36 @@
 // ai_query: any endpoint from SQL. Mirrors Databricks' function of that name; temperature is 0 unless set.
-import type { AnswerItem, CacheMode, ChatOutput, CompletionOutput, EmbeddingOutput, Input, Parameters, PredictOutput, Task } from '#core/call.ts';
+import type {
+  AnswerItem,
+  CacheMode,
+  ChatOutput,
+  CompletionOutput,
+  EmbeddingOutput,
+  Input,
+  Parameters,
+  PredictOutput,
+  Task,
+} from '#core/call.ts';
 import { ServingError } from '#core/errors.ts';
 import { isJsonObject, type Json } from '#core/json.ts';
-import { type AiFunction, cacheModeOf, NULL_VALUE, outputOf, type PlanContext, requireText, type SqlValue, textOf } from './function.ts';
+import {
+  type AiFunction,
+  cacheModeOf,
+  NULL_VALUE,
+  outputOf,
+  requireText,
+  type SqlValue,
+  textOf,
+} from './function.ts';
 import { formatFor, isWrapped, parametersFrom, parseResponseFormat } from './model-parameters.ts';
 import { conform, parseSqlType, type SqlType } from './sql-type.ts';
 
 interface QueryOptions {
   readonly type: SqlType | undefined;
   readonly isWrappedAnswer: boolean;
-  readonly parameters: Parameters;
   /** For chat and completions: temperature 0 unless it was set. One object for all rows. */
   readonly textParameters: Parameters;
+  /** For embeddings: a vector has no response format. */
+  readonly vectorParameters: Parameters;
   readonly cache: CacheMode | null;
 }
 
@@ -23,22 +42,26 @@ function optionsFrom(text: Json): QueryOptions {
   const known = parsedOptions.get(key);
   if (known) return known;
   const raw = JSON.parse(key) as Record<string, Json>;
-  if (raw.failOnError === false) {
-    // Reached only where the statement's rewriting saw no literal, so the type of the column is text.
-    throw new ServingError('INVALID_PARAMETER', 'ai_query: failOnError must be written as true or false in the statement itself.');
+  if (raw.failOnError != null && raw.failOnError !== true) {
+    // False gets here only where the statement's rewriting saw no literal, so the type of the column is text.
+    throw new ServingError(
+      'INVALID_PARAMETER',
+      `ai_query: failOnError must be written as true or false in the statement itself, it is ${JSON.stringify(raw.failOnError)}.`,
+    );
   }
   const returnType = raw.returnType ? parseSqlType(textOf(raw.returnType)) : undefined;
   const response = raw.responseFormat ? parseResponseFormat(textOf(raw.responseFormat)) : undefined;
   const type = returnType ?? response?.type;
   const isText = type?.kind === 'scalar' && type.name === 'VARCHAR';
   const format = response?.format ?? (type && !isText ? formatFor(type) : undefined);
-  const parameters = { ...parametersFrom(raw.modelParameters ?? null), ...(format && format.type !== 'text' ? { responseFormat: format } : {}) };
+  const vectorParameters = parametersFrom(raw.modelParameters ?? null);
+  const responseFormat = format && format.type !== 'text' ? { responseFormat: format } : {};
   const schemaType = response ? response.type : type;
   const options: QueryOptions = {
     type,
     isWrappedAnswer: schemaType !== undefined && isWrapped(schemaType),
-    parameters,
-    textParameters: { temperature: 0, ...parameters },
+    textParameters: { temperature: 0, ...vectorParameters, ...responseFormat },
+    vectorParameters,
     cache: raw.cache == null ? null : cacheModeOf(raw.cache, 'on', 'ai_query'),
   };
   if (parsedOptions.size > 1_000) parsedOptions.clear();
@@ -62,20 +85,25 @@ function planFor(variant: Variant): AiFunction['plan'] {
       cache: options.cache ?? context.cache,
       input: inputFor(task, request),
     };
-    const value = (item: AnswerItem | undefined) => valueOf(item, task, options);
-    if (variant !== 'try') return { questions: [question], finish: ([item]) => forVariant(value(item), variant) };
+    const value = (item: AnswerItem | undefined) => sqlValueOf(item, task, options);
+    if (variant !== 'try')
+      return { questions: [question], finish: ([item]) => forVariant(value(item), variant) };
     return { questions: [question], finish: ([item]) => attempt(() => jsonValue(value(item))) };
   };
 }
 
+const NO_PARAMETERS: Parameters = {};
+
 function taskParameters(task: Task, options: QueryOptions): Parameters {
-  const { parameters } = options;
   if (task === 'llm/v1/chat' || task === 'llm/v1/completions') return options.textParameters;
-  if (task === 'llm/v1/embeddings') return parameters;
-  if (Object.keys(parameters).some((name) => name !== 'responseFormat')) {
-    throw new ServingError('INVALID_PARAMETER', 'modelParameters are for chat, completion and embedding endpoints; this one serves a custom model.');
+  if (task === 'llm/v1/embeddings') return options.vectorParameters;
+  if (Object.keys(options.vectorParameters).length > 0) {
+    throw new ServingError(
+      'INVALID_PARAMETER',
+      'modelParameters are for chat, completion and embedding endpoints; this one serves a custom model.',
+    );
   }
-  return {};
+  return NO_PARAMETERS;
 }
 
 /** A request as the input of a task. Exported for tests of the mapping. */
@@ -105,13 +133,14 @@ function featuresFromText(request: Json): readonly Json[] | { readonly [name: st
   return [request];
 }
 
-function valueOf(item: AnswerItem | undefined, task: Task, options: QueryOptions): SqlValue {
+function sqlValueOf(item: AnswerItem | undefined, task: Task, options: QueryOptions): SqlValue {
   if (task === 'llm/v1/embeddings') return outputOf<EmbeddingOutput>(item).embedding;
   if (task === 'predict') {
     const { prediction } = outputOf<PredictOutput>(item);
     return options.type ? conform(prediction, options.type, 'prediction') : prediction;
   }
-  const text = task === 'llm/v1/chat' ? outputOf<ChatOutput>(item).content : outputOf<CompletionOutput>(item).text;
+  const text =
+    task === 'llm/v1/chat' ? outputOf<ChatOutput>(item).content : outputOf<CompletionOutput>(item).text;
   if (text === null || !options.type) return text;
   if (options.type.kind === 'scalar' && options.type.name === 'VARCHAR') return text;
   return conform(unwrap(parseJson(text), options.isWrappedAnswer), options.type);
@@ -150,13 +179,33 @@ function attempt(value: () => Json): SqlValue {
     const response = value();
     return { response, result: response, errorMessage: null };
   } catch (error) {
-    if (!(error instanceof ServingError) || error.code === 'CANCELLED' || error.code === 'BUDGET_EXCEEDED') throw error;
+    if (!(error instanceof ServingError) || error.code === 'CANCELLED' || error.code === 'BUDGET_EXCEEDED')
+      throw error;
     return { response: null, result: null, errorMessage: `${error.code}: ${error.message}` };
   }
 }
 
-export const aiQueryText: AiFunction = { name: '__ai_query', returns: 'VARCHAR', subject: 1, plan: planFor('text') };
-export const aiQueryJson: AiFunction = { name: '__ai_query_json', returns: 'JSON', subject: 1, plan: planFor('json') };
-export const aiQueryTry: AiFunction = { name: '__ai_query_try', returns: 'JSON', subject: 1, plan: planFor('try') };
-export const aiQueryEmbedding: AiFunction = { name: '__ai_query_embedding', returns: 'FLOAT[]', subject: 1, plan: planFor('embedding') };
-export type { PlanContext };
+export const aiQueryText: AiFunction = {
+  name: '__ai_query',
+  returns: 'VARCHAR',
+  subject: 1,
+  plan: planFor('text'),
+};
+export const aiQueryJson: AiFunction = {
+  name: '__ai_query_json',
+  returns: 'JSON',
+  subject: 1,
+  plan: planFor('json'),
+};
+export const aiQueryTry: AiFunction = {
+  name: '__ai_query_try',
+  returns: 'JSON',
+  subject: 1,
+  plan: planFor('try'),
+};
+export const aiQueryEmbedding: AiFunction = {
+  name: '__ai_query_embedding',
+  returns: 'FLOAT[]',
+  subject: 1,
+  plan: planFor('embedding'),
+};

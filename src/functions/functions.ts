@@ -9,17 +9,33 @@ import type { AiFunction, FunctionDoc } from './function.ts';
 import { predict, predictBigint, predictBoolean, predictDouble, predictVarchar } from './predict.ts';
 
 export const AI_FUNCTIONS: readonly AiFunction[] = [
-  aiQueryText, aiQueryJson, aiQueryTry, aiQueryEmbedding, aiEmbed, aiSimilarity, aiClassify, aiGen, aiModel,
-  predict, predictDouble, predictBigint, predictVarchar, predictBoolean,
+  aiQueryText,
+  aiQueryJson,
+  aiQueryTry,
+  aiQueryEmbedding,
+  aiEmbed,
+  aiSimilarity,
+  aiClassify,
+  aiGen,
+  aiModel,
+  predict,
+  predictDouble,
+  predictBigint,
+  predictVarchar,
+  predictBoolean,
 ];
 
 export const FUNCTION_DOCS: readonly FunctionDoc[] = [
   {
     name: 'ai_query',
-    signature: 'ai_query(endpoint, request [, returnType] [, failOnError] [, modelParameters => {...}] [, responseFormat => ...] [, cache => ...])',
-    returns: "text of the answer; the type of returnType or of a DDL responseFormat; FLOAT[] for embeddings; with failOnError => false STRUCT(response, result, errorMessage)",
-    description: 'Asks an endpoint once for each distinct request. NULL request: NULL, no call. The endpoint may be a column.',
-    example: "SELECT ai_query('my-llm', 'Summarize: ' || body, modelParameters => {'max_tokens': 60}) FROM mails",
+    signature:
+      'ai_query(endpoint, request [, returnType] [, failOnError] [, modelParameters => {...}] [, responseFormat => ...] [, cache => ...])',
+    returns:
+      'text of the answer; the type of returnType or of a DDL responseFormat; FLOAT[] for embeddings; with failOnError => false STRUCT(response, result, errorMessage)',
+    description:
+      'Asks an endpoint once for each distinct request. NULL request: NULL, no call. The endpoint may be a column.',
+    example:
+      "SELECT ai_query('my-llm', 'Summarize: ' || body, modelParameters => {'max_tokens': 60}) FROM mails",
   },
   {
     name: 'ai_gen',
@@ -32,7 +48,8 @@ export const FUNCTION_DOCS: readonly FunctionDoc[] = [
     name: 'ai_classify',
     signature: 'ai_classify(content, labels [, endpoint => ...] [, cache => ...])',
     returns: 'VARCHAR, one of the labels',
-    description: 'Picks one of 2 to 500 labels, by a chat model or by the nearest label of an embedding model.',
+    description:
+      'Picks one of 2 to 500 labels, by a chat model or by the nearest label of an embedding model.',
     example: "SELECT ai_classify(body, ['bug', 'question', 'praise']) FROM tickets",
   },
   {
@@ -53,8 +70,10 @@ export const FUNCTION_DOCS: readonly FunctionDoc[] = [
     name: 'predict',
     signature: 'predict(endpoint, struct | list | column, ...)',
     returns: "type of the model's signature; JSON when it has none",
-    description: 'Prediction of a custom model. A struct gives features by name, a list or several columns by position.',
-    example: "SELECT predict('penguins', {'bill_length_mm': 39.1, 'bill_depth_mm': 18.7, 'flipper_length_mm': 181, 'body_mass_g': 3750})",
+    description:
+      'Prediction of a custom model. A struct gives features by name, a list or several columns by position.',
+    example:
+      "SELECT predict('penguins', {'bill_length_mm': 39.1, 'bill_depth_mm': 18.7, 'flipper_length_mm': 181, 'body_mass_g': 3750})",
   },
   {
     name: 'ai_model',

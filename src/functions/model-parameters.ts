@@ -6,7 +6,17 @@ import { isJsonObject, type Json, type JsonObject } from '#core/json.ts';
 import { parseSqlType, type SqlType, toJsonSchema } from './sql-type.ts';
 
 const RESERVED = new Set(['messages', 'prompt', 'input', 'model', 'stream', 'n', 'response_format', 'tools']);
-const NUMBERS: Readonly<Record<string, { key: 'maxTokens' | 'temperature' | 'topP' | 'topK' | 'seed' | 'dimensions'; low: number; high: number; isWhole: boolean }>> = {
+const NUMBERS: Readonly<
+  Record<
+    string,
+    {
+      key: 'maxTokens' | 'temperature' | 'topP' | 'topK' | 'seed' | 'dimensions';
+      low: number;
+      high: number;
+      isWhole: boolean;
+    }
+  >
+> = {
   max_tokens: { key: 'maxTokens', low: 1, high: 10_000_000, isWhole: true },
   temperature: { key: 'temperature', low: 0, high: 2, isWhole: false },
   top_p: { key: 'topP', low: 0, high: 1, isWhole: false },
@@ -27,12 +37,16 @@ export function parametersFrom(value: Json): Parameters {
   const parameters: { -readonly [K in keyof Parameters]: Parameters[K] } = {};
   const extra: Record<string, Json> = {};
   for (const [name, setting] of Object.entries(value)) {
-    const number = NUMBERS[name];
+    const number = Object.hasOwn(NUMBERS, name) ? NUMBERS[name] : undefined;
     if (setting === null) continue;
-    if (number) parameters[number.key] = numberSetting(name, setting, number.low, number.high, number.isWhole);
+    if (number)
+      parameters[number.key] = numberSetting(name, setting, number.low, number.high, number.isWhole);
     else if (name === 'stop') parameters.stop = stopSetting(setting);
     else if (RESERVED.has(name)) {
-      throw new ServingError('INVALID_PARAMETER', `modelParameters: "${name}" cannot be set here; the request carries it.`);
+      throw new ServingError(
+        'INVALID_PARAMETER',
+        `modelParameters: "${name}" cannot be set here; the request carries it.`,
+      );
     } else extra[name] = setting;
   }
   if (Object.keys(extra).length > 0) parameters.extra = extra;
@@ -40,8 +54,9 @@ export function parametersFrom(value: Json): Parameters {
 }
 
 function numberSetting(name: string, value: Json, low: number, high: number, isWhole: boolean): number {
-  const number = typeof value === 'string' ? Number(value) : value;
-  const fits = typeof number === 'number' && number >= low && number <= high && (!isWhole || Number.isInteger(number));
+  const number = typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
+  const fits =
+    typeof number === 'number' && number >= low && number <= high && (!isWhole || Number.isInteger(number));
   if (fits) return number;
   throw new ServingError(
     'INVALID_PARAMETER',
@@ -52,7 +67,10 @@ function numberSetting(name: string, value: Json, low: number, high: number, isW
 function stopSetting(value: Json): readonly string[] {
   const stops = Array.isArray(value) ? value : [value];
   if (stops.every((stop): stop is string => typeof stop === 'string')) return stops;
-  throw new ServingError('INVALID_PARAMETER', `modelParameters: stop must be a text or a list of texts, it is ${JSON.stringify(value)}.`);
+  throw new ServingError(
+    'INVALID_PARAMETER',
+    `modelParameters: stop must be a text or a list of texts, it is ${JSON.stringify(value)}.`,
+  );
 }
 
 /** What `responseFormat` asks for: a format for the model and, for a DDL type, the SQL type of the column. */
@@ -72,7 +90,12 @@ export function parseResponseFormat(text: string): ParsedFormat {
 
 /** The format that makes a model answer in a type; what is not an object is wrapped as `{"result": ...}`. */
 export function formatFor(type: SqlType): ResponseFormat {
-  return { type: 'json_schema', name: 'answer', strict: true, schema: isWrapped(type) ? wrapped(type) : toJsonSchema(type) };
+  return {
+    type: 'json_schema',
+    name: 'answer',
+    strict: true,
+    schema: isWrapped(type) ? wrapped(type) : toJsonSchema(type),
+  };
 }
 
 export function isWrapped(type: SqlType): boolean {
@@ -80,7 +103,12 @@ export function isWrapped(type: SqlType): boolean {
 }
 
 function wrapped(type: SqlType): JsonObject {
-  return { type: 'object', properties: { result: toJsonSchema(type) }, required: ['result'], additionalProperties: false };
+  return {
+    type: 'object',
+    properties: { result: toJsonSchema(type) },
+    required: ['result'],
+    additionalProperties: false,
+  };
 }
 
 function jsonFormat(text: string): ResponseFormat {
@@ -88,7 +116,11 @@ function jsonFormat(text: string): ResponseFormat {
   try {
     value = JSON.parse(text) as Json;
   } catch (cause) {
-    throw new ServingError('UNSUPPORTED_RETURN_TYPE', `responseFormat is not valid JSON: ${text.slice(0, 200)}`, { cause });
+    throw new ServingError(
+      'UNSUPPORTED_RETURN_TYPE',
+      `responseFormat is not valid JSON: ${text.slice(0, 200)}`,
+      { cause },
+    );
   }
   const type = isJsonObject(value) ? value.type : undefined;
   if (type === 'text' || type === 'json_object') return { type };

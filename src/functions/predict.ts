@@ -17,31 +17,50 @@ function predictAs(name: string, returns: ReturnType): AiFunction {
     plan([endpointValue, ...features], context) {
       if (endpointValue == null) return NULL_VALUE;
       const endpoint = requireText(endpointValue, 'endpoint', 'predict');
-      if (features.length === 0) {
-        throw new ServingError('INVALID_PARAMETER', `predict('${endpoint}'): give features as a struct, a list, or several columns.`);
-      }
+      if (features.length === 0) throw noFeatures(endpoint);
       const first = features[0] ?? null;
       if (features.length === 1 && first === null) return NULL_VALUE;
       return {
-        questions: [{ endpoint, task: 'predict', parameters: NO_PARAMETERS, cache: context.cache, input: { features: featuresFrom(features) } }],
+        questions: [
+          {
+            endpoint,
+            task: 'predict',
+            parameters: NO_PARAMETERS,
+            cache: context.cache,
+            input: { features: featuresFrom(features) },
+          },
+        ],
         finish: ([item]) => scalarFor(outputOf<PredictOutput>(item).prediction, returns, endpoint),
       };
     },
   };
 }
 
+export function noFeatures(endpoint: string): ServingError {
+  return new ServingError(
+    'INVALID_PARAMETER',
+    `predict('${endpoint}'): give features as a struct, a list, or several columns.`,
+  );
+}
+
 function featuresFrom(features: readonly Json[]): JsonObject | readonly Json[] {
   const first = features[0] ?? null;
-  if (features.length === 1 && (isJsonObject(first) || Array.isArray(first))) return first as JsonObject | readonly Json[];
+  if (features.length === 1 && (isJsonObject(first) || Array.isArray(first)))
+    return first as JsonObject | readonly Json[];
   return features;
 }
 
 function scalarFor(prediction: Json, returns: ReturnType, endpoint: string): Json {
+  // A model that cannot tell answers NaN, which is NULL in SQL, as it is from a local model.
+  if (typeof prediction === 'number' && Number.isNaN(prediction)) return null;
   if (returns === 'JSON' || prediction === null) return prediction;
   if (returns === 'VARCHAR') return typeof prediction === 'string' ? prediction : JSON.stringify(prediction);
   if (returns === 'BOOLEAN' && typeof prediction === 'boolean') return prediction;
   if (typeof prediction === 'number') return returns === 'BOOLEAN' ? prediction !== 0 : prediction;
-  throw new ServingError('INVALID_RESPONSE', `predict('${endpoint}') answered ${JSON.stringify(prediction)?.slice(0, 120)}, which is not a ${returns}.`);
+  throw new ServingError(
+    'INVALID_RESPONSE',
+    `predict('${endpoint}') answered ${JSON.stringify(prediction)?.slice(0, 120)}, which is not a ${returns}.`,
+  );
 }
 
 export const predict = predictAs('predict', 'JSON');
@@ -51,7 +70,12 @@ export const predictVarchar = predictAs('_predict_varchar', 'VARCHAR');
 export const predictBoolean = predictAs('_predict_boolean', 'BOOLEAN');
 
 const DUCKDB_TYPES: Readonly<Record<ColumnType, string>> = {
-  boolean: 'BOOLEAN', integer: 'INTEGER', long: 'BIGINT', float: 'FLOAT', double: 'DOUBLE', string: 'VARCHAR',
+  boolean: 'BOOLEAN',
+  integer: 'INTEGER',
+  long: 'BIGINT',
+  float: 'FLOAT',
+  double: 'DOUBLE',
+  string: 'VARCHAR',
 };
 
 /** DuckDB type of a prediction by the model's signature; undefined when the signature says nothing about outputs. */

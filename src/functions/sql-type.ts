@@ -4,6 +4,7 @@
 import { ServingError } from '#core/errors.ts';
 import type { Json, JsonObject } from '#core/json.ts';
 import { isJsonObject } from '#core/json.ts';
+import { conformDecimal, conformScalar, isInteger, SCALARS, type ScalarName } from './sql-scalar.ts';
 
 export type SqlType =
   | { readonly kind: 'scalar'; readonly name: ScalarName }
@@ -12,31 +13,11 @@ export type SqlType =
   | { readonly kind: 'struct'; readonly fields: readonly { readonly name: string; readonly type: SqlType }[] }
   | { readonly kind: 'map'; readonly key: SqlType; readonly value: SqlType };
 
-type ScalarName =
-  | 'VARCHAR'
-  | 'BOOLEAN'
-  | 'TINYINT'
-  | 'SMALLINT'
-  | 'INTEGER'
-  | 'BIGINT'
-  | 'HUGEINT'
-  | 'FLOAT'
-  | 'DOUBLE'
-  | 'DATE'
-  | 'TIMESTAMP'
-  | 'TIME'
-  | 'JSON';
+/** Largest of DuckDB. */
+const MAX_PRECISION = 38;
+const MAX_ARRAY_LENGTH = 100_000;
 
-const SCALARS: Readonly<Record<string, ScalarName>> = {
-  string: 'VARCHAR', varchar: 'VARCHAR', text: 'VARCHAR', char: 'VARCHAR',
-  boolean: 'BOOLEAN', bool: 'BOOLEAN',
-  tinyint: 'TINYINT', byte: 'TINYINT', smallint: 'SMALLINT', short: 'SMALLINT',
-  int: 'INTEGER', integer: 'INTEGER', bigint: 'BIGINT', long: 'BIGINT', hugeint: 'HUGEINT',
-  float: 'FLOAT', real: 'FLOAT', double: 'DOUBLE',
-  date: 'DATE', timestamp: 'TIMESTAMP', timestamp_ntz: 'TIMESTAMP', time: 'TIME',
-  json: 'JSON', variant: 'JSON',
-};
-const INTEGERS = new Set<ScalarName>(['TINYINT', 'SMALLINT', 'INTEGER', 'BIGINT', 'HUGEINT']);
+const NAME_START = /^[A-Za-z_\u0080-\uffff"`]/;
 
 /** Parses a type, or a bare list of columns (`a STRING, b INT`) as a struct. Throws UNSUPPORTED_RETURN_TYPE. */
 export function parseSqlType(text: string): SqlType {
@@ -51,14 +32,20 @@ class TypeParser {
 
   constructor(text: string) {
     this.#text = text;
-    this.#parts = text.match(/"(?:[^"]|"")*"|`[^`]*`|[A-Za-z_][A-Za-z0-9_]*|[0-9]+|\S/g) ?? [];
+    this.#parts =
+      text.match(
+        /"(?:[^"]|"")*"|`(?:[^`]|``)*`|[A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*|[0-9]+|\S/g,
+      ) ?? [];
   }
 
   parseAll(): SqlType {
     const first = this.#parts[0];
-    const looksLikeColumns =
-      first !== undefined && (SCALARS[first.toLowerCase()] === undefined || this.#isName(1)) && !this.#isConstructor(first);
-    const type = looksLikeColumns ? { kind: 'struct' as const, fields: this.#fields(undefined) } : this.#type();
+    const isType =
+      first === undefined || SCALARS.has(first.toLowerCase()) ? !this.#isName(1) : this.#isConstructor(first);
+    const looksLikeColumns = this.#parts[1] === ':' || !isType;
+    const isLonely = this.#parts.length === 1;
+    const type =
+      looksLikeColumns && !isLonely ? { kind: 'struct' as const, fields: this.#fields() } : this.#type();
     if (this.#at < this.#parts.length) this.#fail(`unexpected "${this.#parts[this.#at]}"`);
     return type;
   }
@@ -68,7 +55,10 @@ class TypeParser {
   }
 
   #isName(index: number): boolean {
-    return /^[A-Za-z_"`]/.test(this.#parts[index] ?? '') && !/^(precision|with|without)$/i.test(this.#parts[index] ?? '');
+    return (
+      NAME_START.test(this.#parts[index] ?? '') &&
+      !/^(precision|with|without|not)$/i.test(this.#parts[index] ?? '')
+    );
   }
 
   #type(): SqlType {
@@ -76,7 +66,7 @@ class TypeParser {
     let type: SqlType;
     if (word === 'struct' || word === 'row') {
       const close = this.#open();
-      type = { kind: 'struct', fields: this.#fields(close) };
+      type = { kind: 'struct', fields: this.#fields() };
       this.#expect(close);
     } else if (word === 'array' || word === 'list') {
       const close = this.#open();
@@ -85,21 +75,27 @@ class TypeParser {
     } else if (word === 'map') {
       const close = this.#open();
       const key = this.#type();
+      if (key.kind !== 'scalar' && key.kind !== 'decimal')
+        this.#fail('the key of a map must be a scalar type, as JSON has only texts for keys');
       this.#expect(',');
       type = { kind: 'map', key, value: this.#type() };
       this.#expect(close);
     } else if (word === 'decimal' || word === 'numeric') {
       type = this.#decimal();
     } else {
-      const name = SCALARS[word];
-      if (!name) this.#fail(`"${word}" is not a type`);
+      const name = SCALARS.get(word) ?? this.#fail(`"${word}" is not a type`);
       if (word === 'double' && this.#peek().toLowerCase() === 'precision') this.#at++;
-      if ((word === 'varchar' || word === 'char') && this.#peek() === '(') this.#at += 3;
-      type = { kind: 'scalar', name: name as ScalarName };
+      if ((word === 'varchar' || word === 'char') && this.#peek() === '(') {
+        this.#at++;
+        this.#number('a length', 1, Number.MAX_SAFE_INTEGER);
+        this.#expect(')');
+      }
+      type = { kind: 'scalar', name };
     }
     while (this.#peek() === '[') {
       this.#at++;
-      const length = /^[0-9]+$/.test(this.#peek()) ? Number(this.#next()) : undefined;
+      const length =
+        this.#peek() === ']' ? undefined : this.#number('the length of a list', 1, MAX_ARRAY_LENGTH);
       this.#expect(']');
       type = { kind: 'list', item: type, ...(length === undefined ? {} : { length }) };
     }
@@ -109,22 +105,33 @@ class TypeParser {
   #decimal(): SqlType {
     if (this.#peek() !== '(') return { kind: 'decimal', precision: 10, scale: 0 };
     this.#at++;
-    const precision = Number(this.#next());
+    const precision = this.#number('the precision of a DECIMAL', 1, MAX_PRECISION);
     let scale = 0;
     if (this.#peek() === ',') {
       this.#at++;
-      scale = Number(this.#next());
+      scale = this.#number('the scale of a DECIMAL', 0, precision);
     }
     this.#expect(')');
     return { kind: 'decimal', precision, scale };
   }
 
-  #fields(close: string | undefined): { name: string; type: SqlType }[] {
+  #number(what: string, low: number, high: number): number {
+    const part = this.#next();
+    const number = /^[0-9]+$/.test(part) ? Number(part) : Number.NaN;
+    return number >= low && number <= high
+      ? number
+      : this.#fail(`${what} must be a number from ${low} to ${high}, it is "${part}"`);
+  }
+
+  #fields(): { name: string; type: SqlType }[] {
     const fields: { name: string; type: SqlType }[] = [];
     for (;;) {
       const raw = this.#next();
-      const name = /^["`]/.test(raw) ? raw.slice(1, -1).replaceAll('""', '"') : raw;
-      if (!/^["`A-Za-z_]/.test(raw)) this.#fail(`"${raw}" is not a field name`);
+      if (!NAME_START.test(raw)) this.#fail(`"${raw}" is not a field name`);
+      const name = unquoted(raw);
+      if (name === '' || /^["`]$/.test(raw)) this.#fail(`${raw} is not a field name`);
+      if (fields.some((field) => field.name.toLowerCase() === name.toLowerCase()))
+        this.#fail(`the field "${name}" is there twice`);
       if (this.#peek() === ':') this.#at++;
       fields.push({ name, type: this.#type() });
       if (/^not$/i.test(this.#peek()) && /^null$/i.test(this.#parts[this.#at + 1] ?? '')) this.#at += 2;
@@ -132,7 +139,6 @@ class TypeParser {
       if (this.#peek() !== ',') break;
       this.#at++;
     }
-    if (close === undefined && this.#at < this.#parts.length) this.#fail(`unexpected "${this.#peek()}"`);
     return fields;
   }
 
@@ -165,6 +171,12 @@ class TypeParser {
   }
 }
 
+/** The name behind quotes; Spark's are backticks, DuckDB's are double quotes, doubled inside. */
+function unquoted(raw: string): string {
+  if (raw.startsWith('"')) return raw.slice(1, -1).replaceAll('""', '"');
+  return raw.startsWith('`') ? raw.slice(1, -1).replaceAll('``', '`') : raw;
+}
+
 /** DuckDB's spelling, for a CAST. */
 export function toDuckDbType(type: SqlType): string {
   switch (type.kind) {
@@ -186,7 +198,7 @@ export function toJsonSchema(type: SqlType): JsonObject {
   switch (type.kind) {
     case 'scalar':
       if (type.name === 'BOOLEAN') return { type: 'boolean' };
-      if (INTEGERS.has(type.name)) return { type: 'integer' };
+      if (isInteger(type.name)) return { type: 'integer' };
       if (type.name === 'FLOAT' || type.name === 'DOUBLE') return { type: 'number' };
       return type.name === 'JSON' ? {} : { type: 'string' };
     case 'decimal':
@@ -217,56 +229,46 @@ export function conform(value: Json, type: SqlType, path = 'answer'): Json {
   switch (type.kind) {
     case 'list': {
       if (!Array.isArray(value)) return refuse('a list');
-      if (type.length !== undefined && value.length !== type.length) return refuse(`a list of ${type.length}`);
+      if (type.length !== undefined && value.length !== type.length)
+        return refuse(`a list of ${type.length}`);
       return value.map((item, index) => conform(item as Json, type.item, `${path}[${index}]`));
     }
     case 'struct': {
       if (!isJsonObject(value)) return refuse('an object');
       return Object.fromEntries(
-        type.fields.map((field) => [field.name, conform(memberOf(value, field.name), field.type, `${path}.${field.name}`)]),
+        type.fields.map((field) => [
+          field.name,
+          conform(memberOf(value, field.name), field.type, `${path}.${field.name}`),
+        ]),
       );
     }
     case 'map': {
       if (!isJsonObject(value)) return refuse('an object');
       return Object.fromEntries(
-        Object.entries(value).map(([key, member]) => [key, conform(member, type.value, `${path}.${key}`)]),
+        Object.entries(value).map(([key, member]) => [
+          textOfKey(conform(key, type.key, `key in ${path}`)),
+          conform(member, type.value, `${path}.${key}`),
+        ]),
       );
     }
-    case 'decimal': {
-      const number = typeof value === 'string' ? Number(value.trim()) : value;
-      return typeof number === 'number' && Number.isFinite(number) ? number : refuse(`a number (${toDuckDbType(type)})`);
-    }
+    case 'decimal':
+      return conformDecimal(value, type.precision, type.scale, () =>
+        refuse(`a number (${toDuckDbType(type)})`),
+      );
     case 'scalar':
       return conformScalar(value, type.name, refuse);
   }
 }
 
-function conformScalar(value: Json, name: ScalarName, refuse: (expected: string) => never): Json {
-  if (name === 'JSON') return value;
-  if (name === 'VARCHAR') return typeof value === 'string' ? value : JSON.stringify(value);
-  if (typeof value === 'object') return refuse(name);
-  const text = String(value).trim();
-  if (name === 'BOOLEAN') {
-    if (/^(true|yes|1)$/i.test(text)) return true;
-    return /^(false|no|0)$/i.test(text) ? false : refuse('true or false');
-  }
-  if (INTEGERS.has(name)) {
-    if (/^[+-]?[0-9]+(\.0+)?$/.test(text)) return Number(text);
-    return refuse(`a whole number (${name})`);
-  }
-  if (name === 'FLOAT' || name === 'DOUBLE') {
-    return text !== '' && Number.isFinite(Number(text)) ? Number(text) : refuse(`a number (${name})`);
-  }
-  if (name === 'TIME') return /^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$/.test(text) ? text : refuse('a time like 13:45:00');
-  return /^\d{4}-\d{2}-\d{2}/.test(text) && !Number.isNaN(Date.parse(text)) ? text : refuse(`a ${name} like 2026-01-31`);
-}
-
 /** Models change the case of names; SQL does not care for it. */
 function memberOf(value: JsonObject, name: string): Json {
-  const exact = value[name];
-  if (exact !== undefined) return exact;
+  if (Object.hasOwn(value, name)) return value[name] ?? null;
   const key = Object.keys(value).find((candidate) => candidate.toLowerCase() === name.toLowerCase());
   return key === undefined ? null : (value[key] ?? null);
+}
+
+function textOfKey(key: Json): string {
+  return typeof key === 'string' ? key : JSON.stringify(key);
 }
 
 function shorten(text: string): string {

@@ -62,7 +62,10 @@ async function askGroup(group: readonly SheetQuestion[], options: AskOptions): P
   );
   const answer = await options.serving.invoke(call);
   if (answer.items.length !== group.length) {
-    throw new ServingError('INTERNAL', `Endpoint '${first.endpoint}' gave ${answer.items.length} answers for ${group.length} questions.`);
+    throw new ServingError(
+      'INTERNAL',
+      `Endpoint '${first.endpoint}' gave ${answer.items.length} answers for ${group.length} questions.`,
+    );
   }
   group.forEach((question, index) => {
     question.item = answer.items[index];

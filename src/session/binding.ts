@@ -1,12 +1,27 @@
 // Binds the AI functions into DuckDB. A callback never waits: it answers from the sheet of the statement that
 // is running on its connection, or straight from a local model, and what it cannot answer it leaves NULL.
-import { DuckDBFloatType, DuckDBListType, type DuckDBConnection, type DuckDBDataChunk, DuckDBScalarFunction, type DuckDBType, type DuckDBVector, DuckDBVarCharType, ANY, BIGINT, BOOLEAN, DOUBLE, FLOAT, VARCHAR } from '@duckdb/node-api';
+import {
+  ANY,
+  BIGINT,
+  BOOLEAN,
+  DOUBLE,
+  type DuckDBConnection,
+  type DuckDBDataChunk,
+  DuckDBFloatType,
+  DuckDBListType,
+  DuckDBScalarFunction,
+  type DuckDBType,
+  DuckDBVarCharType,
+  type DuckDBVector,
+  FLOAT,
+  VARCHAR,
+} from '@duckdb/node-api';
 import { ServingError, toServingError } from '#core/errors.ts';
 import type { AiFunction, ReturnType } from '#functions/function.ts';
 import { type ArgumentColumn, argumentColumns, writeValue } from './columns.ts';
 import { answerLocally } from './local.ts';
-import type { StatementRun } from './statement-run.ts';
 import { type RowGroup, UNANSWERED } from './sheet.ts';
+import type { StatementRun } from './statement-run.ts';
 
 const TYPES: Readonly<Record<ReturnType, DuckDBType>> = {
   VARCHAR,
@@ -26,7 +41,11 @@ interface BindData {
 }
 
 /** Registers the functions on the instance behind a connection; registering a name again replaces it. */
-export function registerFunctions(connection: DuckDBConnection, functions: readonly AiFunction[], runs: ActiveRuns): void {
+export function registerFunctions(
+  connection: DuckDBConnection,
+  functions: readonly AiFunction[],
+  runs: ActiveRuns,
+): void {
   for (const called of functions) {
     connection.registerScalarFunction(
       DuckDBScalarFunction.create({
@@ -34,7 +53,8 @@ export function registerFunctions(connection: DuckDBConnection, functions: reado
         returnType: TYPES[called.returns],
         varArgsType: ANY,
         specialHandling: true,
-        bindFunction: (info) => info.setBindData({ connectionId: Number(info.clientContext.connectionId) } satisfies BindData),
+        bindFunction: (info) =>
+          info.setBindData({ connectionId: Number(info.clientContext.connectionId) } satisfies BindData),
         mainFunction: (info, chunk, output) => {
           const { connectionId } = info.getBindData() as BindData;
           answerChunk(called, runs.get(connectionId), chunk, output);
@@ -44,15 +64,25 @@ export function registerFunctions(connection: DuckDBConnection, functions: reado
   }
 }
 
-function answerChunk(called: AiFunction, run: StatementRun | undefined, chunk: DuckDBDataChunk, output: DuckDBVector): void {
+function answerChunk(
+  called: AiFunction,
+  run: StatementRun | undefined,
+  chunk: DuckDBDataChunk,
+  output: DuckDBVector,
+): void {
   if (!run) {
-    throw new Error(`${called.name} was called outside of a duckserve session. Run the statement through duckserve.`);
+    throw new Error(
+      `${called.name} was called outside of a duckserve session. Run the statement through duckserve.`,
+    );
   }
   try {
     // Nothing further can be asked in this pass: end it here instead of reading the rest of the table.
     if (run.isPointless()) throw run.abandonPass();
     const columns = argumentColumns(chunk);
-    if (called.local === undefined || !answerLocally(called, called.local, columns, chunk.rowCount, output, run)) {
+    if (
+      called.local === undefined ||
+      !answerLocally(called, called.local, columns, chunk.rowCount, output, run)
+    ) {
       answerRows(called, columns, chunk.rowCount, output, run);
     }
     output.flush();
@@ -63,7 +93,13 @@ function answerChunk(called: AiFunction, run: StatementRun | undefined, chunk: D
   }
 }
 
-function answerRows(called: AiFunction, columns: readonly ArgumentColumn[], rowCount: number, output: DuckDBVector, run: StatementRun): void {
+function answerRows(
+  called: AiFunction,
+  columns: readonly ArgumentColumn[],
+  rowCount: number,
+  output: DuckDBVector,
+  run: StatementRun,
+): void {
   const { sheet } = run;
   const subject = columns[called.subject];
   const shared = columns.filter((column) => column !== subject);
@@ -72,7 +108,9 @@ function answerRows(called: AiFunction, columns: readonly ArgumentColumn[], rowC
     if (group === undefined || !shared.every((column) => column.isRepeated(row))) {
       group = sheet.group(called, shared.map((column) => column.key(row)).join('\u0000'));
     }
-    const value = sheet.look(group, subject?.key(row) ?? '', () => columns.map((column) => column.value(row)));
+    const value = sheet.look(group, subject?.key(row) ?? '', () =>
+      columns.map((column) => column.value(row)),
+    );
     writeValue(output, row, value === UNANSWERED ? null : value, called.returns);
   }
   if (run.refusal && sheet.fresh.length > 0) throw run.refuse(run.refusal);

@@ -7,7 +7,6 @@ import {
   DuckDBDoubleVector,
   DuckDBListValue,
   DuckDBListVector,
-  type DuckDBStructType,
   DuckDBStructVector,
   type DuckDBValue,
   DuckDBVarCharVector,
@@ -17,6 +16,7 @@ import { ServingError } from '#core/errors.ts';
 import type { Json } from '#core/json.ts';
 import type { ReturnType, SqlValue } from '#functions/function.ts';
 import { toJson } from '#storage/values.ts';
+import './untyped-null.ts';
 
 /** One argument of a chunk, read row by row. */
 export interface ArgumentColumn {
@@ -48,8 +48,8 @@ function argumentColumn(vector: DuckDBVector | null): ArgumentColumn {
   if (vector instanceof DuckDBListVector) return listColumn(vector);
   return {
     vector,
-    value: (row) => toJson(vector.getItem(row) as DuckDBValue),
-    key: (row) => JSON.stringify(toJson(vector.getItem(row) as DuckDBValue)),
+    value: (row) => toJson(vector.getItem(row)),
+    key: (row) => JSON.stringify(toJson(vector.getItem(row))),
     isRepeated: () => false,
   };
 }
@@ -108,15 +108,18 @@ function listColumn(vector: DuckDBListVector): ArgumentColumn {
 export function writeValue(output: DuckDBVector, row: number, value: SqlValue, returns: ReturnType): void {
   if (value === null) output.setItem(row, null);
   else if (returns === 'FLOAT[]') output.setItem(row, floatList(value));
-  else if (returns === 'JSON') output.setItem(row, JSON.stringify(value instanceof Float32Array ? Array.from(value) : value));
-  else if (returns === 'VARCHAR') output.setItem(row, typeof value === 'string' ? value : JSON.stringify(value));
+  else if (returns === 'JSON')
+    output.setItem(row, JSON.stringify(value instanceof Float32Array ? Array.from(value) : value));
+  else if (returns === 'VARCHAR')
+    output.setItem(row, typeof value === 'string' ? value : JSON.stringify(value));
   else if (returns === 'BIGINT') output.setItem(row, BigInt(Math.round(Number(value))));
   else output.setItem(row, value as never);
 }
 
 /** The list vector only reads `items[i]` and `items.length`, so the vector is not copied into a JS array. */
 function floatList(value: SqlValue): DuckDBListValue {
-  if (value instanceof Float32Array || Array.isArray(value)) return new DuckDBListValue(value as unknown as readonly number[]);
+  if (value instanceof Float32Array || Array.isArray(value))
+    return new DuckDBListValue(value as unknown as readonly number[]);
   throw new ServingError('INVALID_RESPONSE', 'A vector was expected.');
 }
 
@@ -128,15 +131,62 @@ export interface NumericColumn {
 }
 
 /** Features of a chunk by column: the members of one struct, the positions of one list, or the columns as given. */
-export function featureColumns(vectors: readonly (DuckDBVector | null)[], rowCount: number): { columns: NumericColumn[]; nullRows: Uint8Array | null } {
+export function featureColumns(
+  vectors: readonly (DuckDBVector | null)[],
+  rowCount: number,
+): { columns: NumericColumn[]; nullRows: Uint8Array | null } {
   const [first] = vectors;
   if (vectors.length === 1 && first instanceof DuckDBStructVector) {
-    const names = (first.type as DuckDBStructType).entryNames;
-    const columns = names.map((name, index) => toNumericColumn(name, first.entryVectorAt(index) as DuckDBVector, rowCount));
-    return { columns, nullRows: nullRowsOf((row) => first.isItemValid(row), rowCount) };
+    const names = first.type.entryNames;
+    const columns = names.map((name, index) => toNumericColumn(name, first.entryVectorAt(index), rowCount));
+    return withoutNullRows(
+      columns,
+      nullRowsOf((row) => first.isItemValid(row), rowCount),
+    );
   }
-  if (vectors.length === 1 && (first instanceof DuckDBListVector || first instanceof DuckDBArrayVector)) return listFeatures(first, rowCount);
-  return { columns: vectors.map((vector) => toNumericColumn(null, vector, rowCount)), nullRows: null };
+  if (vectors.length === 1 && (first instanceof DuckDBListVector || first instanceof DuckDBArrayVector))
+    return listFeatures(first, rowCount);
+  const columns = vectors.map((vector) => toNumericColumn(null, vector, rowCount));
+  // One value that is NULL is no row of features; among several it is a missing feature, for the model to judge.
+  return columns.length === 1
+    ? withoutNullRows(columns, columns[0]?.isNull ?? null)
+    : { columns, nullRows: null };
+}
+
+/**
+ * Rows that are NULL as a whole get NULL whatever the model says, so the model must not stumble over them: they
+ * are given the features of a row that is there.
+ */
+function withoutNullRows(
+  columns: readonly NumericColumn[],
+  nullRows: Uint8Array | null,
+): { columns: NumericColumn[]; nullRows: Uint8Array | null } {
+  if (nullRows === null) return { columns: [...columns], nullRows };
+  const donor = nullRows.indexOf(0);
+  if (donor < 0) return { columns: [...columns], nullRows };
+  const filled = columns.map(({ name, values, isNull }): NumericColumn => {
+    const missing = isNull?.slice() ?? null;
+    const copy = values.slice();
+    nullRows.forEach((isNullRow, row) => {
+      if (!isNullRow) return;
+      copy[row] = values[donor] as never;
+      if (missing) missing[row] = missing[donor] ?? 0;
+    });
+    return { name, values: copy, isNull: missing?.includes(1) ? missing : null };
+  });
+  return { columns: filled, nullRows };
+}
+
+/** Features that are lists themselves travel row by row, as questions: columns of numbers cannot hold them. */
+export function hasListFeatures(vectors: readonly (DuckDBVector | null)[]): boolean {
+  const isList = (vector: unknown) =>
+    vector instanceof DuckDBListVector || vector instanceof DuckDBArrayVector;
+  const [first] = vectors;
+  if (vectors.length > 1) return vectors.some(isList);
+  return (
+    first instanceof DuckDBStructVector &&
+    first.type.entryNames.some((_, index) => isList(first.entryVectorAt(index)))
+  );
 }
 
 function nullRowsOf(isValid: (row: number) => boolean, rowCount: number): Uint8Array | null {
@@ -151,13 +201,17 @@ function nullRowsOf(isValid: (row: number) => boolean, rowCount: number): Uint8A
 
 function toNumericColumn(name: string | null, vector: DuckDBVector | null, rowCount: number): NumericColumn {
   if (vector instanceof DuckDBVarCharVector) {
-    return { name, values: Array.from({ length: rowCount }, (_, row) => vector.getItem(row)), isNull: nullRowsOf((row) => vector.getItem(row) !== null, rowCount) };
+    return {
+      name,
+      values: Array.from({ length: rowCount }, (_, row) => vector.getItem(row)),
+      isNull: nullRowsOf((row) => vector.getItem(row) !== null, rowCount),
+    };
   }
   const values = new Float64Array(rowCount);
   let isNull: Uint8Array | null = null;
   const isDouble = vector instanceof DuckDBDoubleVector;
   for (let row = 0; row < rowCount; row++) {
-    const item = vector === null ? null : isDouble ? vector.getItem(row) : numberOf(vector.getItem(row) as DuckDBValue);
+    const item = vector === null ? null : isDouble ? vector.getItem(row) : numberOf(vector.getItem(row));
     if (item === null) {
       isNull ??= new Uint8Array(rowCount);
       isNull[row] = 1;
@@ -171,22 +225,42 @@ function numberOf(value: DuckDBValue): number | null {
   if (typeof value === 'number') return value;
   if (typeof value === 'bigint' || typeof value === 'boolean') return Number(value);
   if (value instanceof DuckDBDecimalValue) return value.toDouble();
-  throw new ServingError('SCHEMA_MISMATCH', `A feature is ${String(value)}; features are numbers, booleans or texts. Cast it, for example with epoch(x) for a time.`);
+  throw new ServingError(
+    'SCHEMA_MISMATCH',
+    `A feature is ${String(value)}; features are numbers, booleans or texts. Cast it, for example with epoch(x) for a time.`,
+  );
 }
 
-function listFeatures(vector: DuckDBListVector | DuckDBArrayVector, rowCount: number): { columns: NumericColumn[]; nullRows: Uint8Array | null } {
+function listFeatures(
+  vector: DuckDBListVector | DuckDBArrayVector,
+  rowCount: number,
+): { columns: NumericColumn[]; nullRows: Uint8Array | null } {
   const rows = Array.from({ length: rowCount }, (_, row) => vector.getItem(row));
   const width = rows.find((row) => row !== null)?.items.length ?? 0;
   const uneven = rows.find((row) => row !== null && row.items.length !== width);
   if (uneven) {
-    throw new ServingError('SCHEMA_MISMATCH', `The lists of features have ${width} and ${uneven.items.length} members; every row needs the same number.`);
+    throw new ServingError(
+      'SCHEMA_MISMATCH',
+      `The lists of features have ${width} and ${uneven.items.length} members; every row needs the same number.`,
+    );
   }
   const columns = Array.from({ length: width }, (_, position): NumericColumn => {
     const items = rows.map((row) => row?.items[position] ?? null);
     if (items.some((item) => typeof item === 'string')) {
-      return { name: null, values: items.map((item) => (item === null ? null : String(item))), isNull: nullRowsOf((row) => items[row] !== null, rowCount) };
+      return {
+        name: null,
+        values: items.map((item) => (item === null ? null : String(item))),
+        isNull: nullRowsOf((row) => items[row] !== null, rowCount),
+      };
     }
-    return { name: null, values: Float64Array.from(items, (item) => numberOf(item) ?? 0), isNull: nullRowsOf((row) => items[row] !== null, rowCount) };
+    return {
+      name: null,
+      values: Float64Array.from(items, (item) => numberOf(item) ?? 0),
+      isNull: nullRowsOf((row) => items[row] !== null, rowCount),
+    };
   });
-  return { columns, nullRows: nullRowsOf((row) => rows[row] !== null, rowCount) };
+  return withoutNullRows(
+    columns,
+    nullRowsOf((row) => rows[row] !== null, rowCount),
+  );
 }

@@ -16,10 +16,18 @@ export interface Command {
   /** Names of the arguments, in the order of the positional form. */
   readonly parameters: readonly string[];
   readonly description: string;
-  run(args: Readonly<Record<string, Json>>, principal: Principal): Promise<{ columns: readonly ResultColumn[]; rows: readonly (readonly Json[])[] } | undefined>;
+  run(
+    args: Readonly<Record<string, Json>>,
+    principal: Principal,
+  ): Promise<{ columns: readonly ResultColumn[]; rows: readonly (readonly Json[])[] } | undefined>;
 }
 
-export async function runCommand(statement: Statement, commands: readonly Command[], connection: DuckDBConnection, principal: Principal): Promise<StatementResult> {
+export async function runCommand(
+  statement: Statement,
+  commands: readonly Command[],
+  connection: DuckDBConnection,
+  principal: Principal,
+): Promise<StatementResult> {
   const name = (statement.tokens[1] as Token).value.replace(/^duckserve_/, '');
   const command = commands.find((candidate) => candidate.name === name);
   if (!command) {
@@ -31,17 +39,28 @@ export async function runCommand(statement: Statement, commands: readonly Comman
 }
 
 /** Arguments may be any constant expression: DuckDB computes them. */
-async function readArguments(statement: Statement, command: Command, connection: DuckDBConnection): Promise<Record<string, Json>> {
+async function readArguments(
+  statement: Statement,
+  command: Command,
+  connection: DuckDBConnection,
+): Promise<Record<string, Json>> {
   const close = closingIndex(statement.tokens, 2);
   const args: Record<string, Json> = {};
   let position = 0;
   for (const argument of argumentsOf(statement.tokens, 2, close)) {
     const name = argument.name ?? command.parameters[position++];
     if (name === undefined || !command.parameters.includes(name)) {
-      throw new ServingError('INVALID_PARAMETER', `duckserve_${command.name} takes ${command.parameters.join(', ')}; it does not take ${name ?? 'that many arguments'}.`);
+      throw new ServingError(
+        'INVALID_PARAMETER',
+        `duckserve_${command.name} takes ${command.parameters.join(', ')}; it does not take ${name ?? 'that many arguments'}.`,
+      );
     }
-    const first = argument.tokens[0] as Token;
-    const last = argument.tokens.at(-1) as Token;
+    const [first] = argument.tokens;
+    const last = argument.tokens.at(-1);
+    if (!first || !last)
+      throw new ServingError('INVALID_PARAMETER', `duckserve_${command.name}: ${name} is given no value.`);
+    if (Object.hasOwn(args, name))
+      throw new ServingError('INVALID_PARAMETER', `duckserve_${command.name}: ${name} is given twice.`);
     const reader = await connection.runAndReadAll(`SELECT ${statement.text.slice(first.start, last.end)}`);
     args[name] = toJson(reader.getRows()[0]?.[0]);
   }

@@ -5,37 +5,77 @@ import { FUNCTION_DOCS } from '#functions/functions.ts';
 import { closingIndex, type Token } from './lexer.ts';
 import type { Statement } from './statement.ts';
 
-export interface AnyRows {
-  /** The LIMIT: with this many rows the statement is done. */
-  readonly limit: number;
-  /** Names after FROM and JOIN; none of them may be a view, which could hold AI calls of its own. */
-  readonly relations: readonly string[];
-}
-
 const AI_FUNCTIONS = new Set(FUNCTION_DOCS.map((doc) => doc.name));
 /** Words that let a row through, or change it, because something is NULL; or that need all rows. */
 const REFUSED = new Set([
-  'with', 'distinct', 'group', 'order', 'having', 'qualify', 'window', 'union', 'intersect', 'except', 'offset', 'sample',
-  'using', 'left', 'right', 'full', 'outer', 'anti', 'semi', 'lateral', 'asof', 'positional', 'natural',
-  'not', 'or', 'case', 'is', 'exists', 'any', 'all', 'pivot', 'unpivot',
+  'with',
+  'distinct',
+  'group',
+  'order',
+  'having',
+  'qualify',
+  'window',
+  'union',
+  'intersect',
+  'except',
+  'offset',
+  'sample',
+  'using',
+  'left',
+  'right',
+  'full',
+  'outer',
+  'anti',
+  'semi',
+  'lateral',
+  'asof',
+  'positional',
+  'natural',
+  'not',
+  'or',
+  'case',
+  'is',
+  'exists',
+  'any',
+  'all',
+  'pivot',
+  'unpivot',
 ]);
 const COMPARISONS = new Set(['=', '==', '<', '>', '<=', '>=', '<>', '!=', 'in', 'like', 'ilike', 'between']);
 
-/** Undefined when the statement is not surely of this shape; it then runs until no question is left. */
-export function anyRowsWanted(statement: Statement): AnyRows | undefined {
+/**
+ * The LIMIT that ends the statement; undefined when it is not surely of this shape, and then it runs until no
+ * question is left. The caller makes sure that no name in it is a view or macro with AI calls of its own.
+ */
+export function anyRowsWanted(statement: Statement): number | undefined {
   const { tokens } = statement;
-  const word = (index: number) => (tokens[index]?.kind === 'word' ? (tokens[index] as Token).value : tokens[index]?.text);
+  const word = (index: number) => {
+    const token = tokens[index];
+    return token?.kind === 'word' ? token.value : token?.text;
+  };
   if (statement.kind !== 'read' || word(0) !== 'select') return undefined;
-  if (tokens.some((token, index) => token.kind === 'word' && (REFUSED.has(token.value) || (token.value === 'select' && index > 0)))) return undefined;
+  if (
+    tokens.some(
+      (token, index) => isRefused(token, tokens[index + 1]) || (token.value === 'select' && index > 0),
+    )
+  )
+    return undefined;
   const from = indexOfClause(tokens, 'from', 1);
   const where = indexOfClause(tokens, 'where', from + 1);
   const limit = indexOfClause(tokens, 'limit', where + 1);
-  if (from < 0 || where < 0 || limit !== tokens.length - 2 || tokens[limit + 1]?.kind !== 'number') return undefined;
+  if (from < 0 || where < 0 || limit !== tokens.length - 2 || tokens[limit + 1]?.kind !== 'number')
+    return undefined;
   const columns = tokens.slice(1, from);
   const sources = tokens.slice(from + 1, where);
   if (hasBracket(columns) || hasBracket(sources)) return undefined;
   if (!filterRefusesNull(tokens, where, limit)) return undefined;
-  return { limit: Number(tokens[limit + 1]?.text), relations: sources.filter((token) => token.kind === 'word' || token.kind === 'quoted').map((token) => token.value) };
+  return Number(tokens[limit + 1]?.text);
+}
+
+/** LEFT and RIGHT before a bracket are the functions of these names. */
+function isRefused(token: Token, next: Token | undefined): boolean {
+  if (token.kind !== 'word' || !REFUSED.has(token.value)) return false;
+  return !((token.value === 'left' || token.value === 'right') && next?.text === '(');
 }
 
 function indexOfClause(tokens: readonly Token[], clause: string, start: number): number {
@@ -68,7 +108,8 @@ function filterRefusesNull(tokens: readonly Token[], where: number, limit: numbe
       if (tokens.slice(index + 1, close).some(isAiFunction)) return false;
       const after = tokens[close + 1];
       const begins = before?.kind === 'word' && (before.value === 'where' || before.value === 'and');
-      const ends = after !== undefined && (COMPARISONS.has(after.value) || after.value === 'and' || close + 1 === limit);
+      const ends =
+        after !== undefined && (COMPARISONS.has(after.value) || after.value === 'and' || close + 1 === limit);
       if (!begins || !ends) return false;
       calls++;
       index = close;

@@ -20,9 +20,22 @@ export interface StatementEstimate extends Estimate {
   readonly endpoints: readonly EndpointEstimate[];
 }
 
-export const NOTHING_TO_ASK: StatementEstimate = { calls: 0, cached: 0, inputTokens: 0, cost: 0, seconds: 0, unknown: null, endpoints: [] };
+export const NOTHING_TO_ASK: StatementEstimate = {
+  calls: 0,
+  cached: 0,
+  inputTokens: 0,
+  cost: 0,
+  seconds: 0,
+  unknown: null,
+  endpoints: [],
+};
 
-export async function estimateSheet(sheet: AnswerSheet, statement: Statement, serving: Serving, principal: Principal): Promise<StatementEstimate> {
+export async function estimateSheet(
+  sheet: AnswerSheet,
+  statement: Statement,
+  serving: Serving,
+  principal: Principal,
+): Promise<StatementEstimate> {
   const byEndpoint = new Map<string, EndpointEstimate>();
   for (const group of groupByScope(sheet.fresh)) {
     const question = group[0]?.question;
@@ -52,33 +65,63 @@ export function add(left: Estimate, right: Estimate): Estimate {
 }
 
 const FUNCTION_NAMES = new Set(FUNCTION_DOCS.map((doc) => doc.name));
+const QUERIES = new Set(['select', 'from', 'with', 'values']);
 const FILTERS = new Set(['where', 'on', 'having', 'qualify']);
 
-/** Calls inside calls, and calls beside a filter that is itself a call, depend on answers. */
+/** Calls inside calls, calls beside a filter that is itself a call, and calls over the answers of a subquery depend on answers. */
 function unknownOf(statement: Statement): string | null {
   const { tokens } = statement;
   let calls = 0;
   let isDependent = false;
   let clause = '';
   let innermostEnd = -1;
+  const depths = queryDepths(tokens);
+  const seen = new Set<number>();
   tokens.forEach((token: Token, index) => {
     if (token.kind !== 'word') return;
     if (FILTERS.has(token.value) || token.value === 'select' || token.value === 'from') clause = token.value;
     if (!FUNCTION_NAMES.has(token.value) || tokens[index + 1]?.text !== '(') return;
     calls++;
+    seen.add(depths[index] ?? 0);
     if (index < innermostEnd || FILTERS.has(clause)) isDependent = true;
     innermostEnd = Math.max(innermostEnd, closingIndex(tokens, index + 1));
   });
   const sentences = [
-    ...(calls > 1 && isDependent ? ['Calls that depend on the answers of other calls are not counted: they are known only when those are answered.'] : []),
-    ...(statement.mayStopEarly ? ['The statement may stop early (LIMIT, EXISTS): this is the most it can ask.'] : []),
+    ...(calls > 1 && (isDependent || seen.size > 1)
+      ? [
+          'Calls that depend on the answers of other calls are not counted: they are known only when those are answered.',
+        ]
+      : []),
+    ...(statement.mayStopEarly
+      ? ['The statement may stop early (LIMIT, EXISTS): this is the most it can ask.']
+      : []),
   ];
   return sentences.length > 0 ? sentences.join(' ') : null;
 }
 
+/** For each token, in how many subqueries it stands. */
+function queryDepths(tokens: readonly Token[]): readonly number[] {
+  const ends: number[] = [];
+  return tokens.map((token, index) => {
+    while (ends.length > 0 && index > (ends.at(-1) ?? 0)) ends.pop();
+    const inner = tokens[index + 1];
+    if (token.text === '(' && inner?.kind === 'word' && QUERIES.has(inner.value))
+      ends.push(closingIndex(tokens, index));
+    return ends.length;
+  });
+}
+
 /** As the rows of an ESTIMATE statement: one an endpoint, and the total. */
 export function estimateTable(estimate: StatementEstimate): StatementResult {
-  const row = (name: string, model: string | null, part: Estimate) => [name, model, part.calls, part.cached, part.inputTokens, part.cost, part.seconds];
+  const row = (name: string, model: string | null, part: Estimate) => [
+    name,
+    model,
+    part.calls,
+    part.cached,
+    part.inputTokens,
+    part.cost,
+    part.seconds,
+  ];
   return tableResult(
     [
       { name: 'endpoint', type: 'VARCHAR' },

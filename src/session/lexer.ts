@@ -33,11 +33,15 @@ export function tokenize(sql: string): Token[] {
     else if (sql.startsWith('--', at)) at = endOfLine(sql, at);
     else if (sql.startsWith('/*', at)) at = endOfBlockComment(sql, at);
     else if (char === "'") push('string', ...quotedText(sql, at, "'", false));
-    else if ((char === 'e' || char === 'E') && sql[at + 1] === "'") push('string', ...quotedText(sql, at + 1, "'", true));
-    else if ((char === 'x' || char === 'X') && sql[at + 1] === "'") push('string', ...quotedText(sql, at + 1, "'", false));
+    else if ((char === 'e' || char === 'E') && sql[at + 1] === "'")
+      push('string', ...quotedText(sql, at + 1, "'", true));
+    else if ((char === 'x' || char === 'X') && sql[at + 1] === "'")
+      push('string', ...quotedText(sql, at + 1, "'", false));
     else if (char === '"') push('quoted', ...quotedText(sql, at, '"', false));
     else if (char === '$') {
-      const dollar = /^\$(?:[A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*)?\$/.exec(sql.slice(at, at + 80));
+      const dollar = /^\$(?:[A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*)?\$/.exec(
+        sql.slice(at, at + 80),
+      );
       if (dollar) {
         const tag = dollar[0];
         const close = sql.indexOf(tag, at + tag.length);
@@ -52,7 +56,9 @@ export function tokenize(sql: string): Token[] {
       const end = endOf(sql, at, WORD);
       push('word', end, sql.slice(at, end).toLowerCase());
     } else if (DIGIT.test(char) || (char === '.' && DIGIT.test(sql[at + 1] ?? ''))) {
-      const match = /^(0[xX][0-9a-fA-F_]+|[0-9_]*\.?[0-9_]*(?:[eE][+-]?[0-9]+)?)/.exec(sql.slice(at, at + 400));
+      const match = /^(0[xX][0-9a-fA-F_]+|[0-9_]*\.?[0-9_]*(?:[eE][+-]?[0-9]+)?)/.exec(
+        sql.slice(at, at + 400),
+      );
       const end = at + Math.max(1, match?.[0].length ?? 1);
       push('number', end, sql.slice(at, end));
     } else {
@@ -95,7 +101,12 @@ function endOfBlockComment(sql: string, from: number): number {
 const ESCAPES: Readonly<Record<string, string>> = { n: '\n', t: '\t', r: '\r', b: '\b', f: '\f' };
 
 /** End of a quoted text that opens at `open`, and its value; the quote is doubled inside, or escaped if `escapes`. */
-function quotedText(sql: string, open: number, quote: string, escapes: boolean): [end: number, value: string] {
+function quotedText(
+  sql: string,
+  open: number,
+  quote: string,
+  escapes: boolean,
+): [end: number, value: string] {
   let value = '';
   let at = open + 1;
   while (at < sql.length) {
@@ -103,7 +114,10 @@ function quotedText(sql: string, open: number, quote: string, escapes: boolean):
     if (escapes && char === '\\' && at + 1 < sql.length) {
       const code = /^\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3}))/.exec(sql.slice(at, at + 4));
       const next = sql[at + 1] as string;
-      if (code) value += String.fromCharCode(code[1] ? Number.parseInt(code[1], 16) : Number.parseInt(code[2] ?? '0', 8));
+      if (code)
+        value += String.fromCharCode(
+          code[1] ? Number.parseInt(code[1], 16) : Number.parseInt(code[2] ?? '0', 8),
+        );
       else value += ESCAPES[next] ?? next;
       at += code ? code[0].length : 2;
     } else if (char === quote) {

@@ -37,7 +37,11 @@ const PATIENT_CHUNKS = 16;
 export async function runPasses<T>(options: PassOptions<T>): Promise<{ result: T; passes: number }> {
   const { run, signal, meter } = options;
   const { isEnough } = options;
-  let maxQuestions = isEnough ? FIRST_QUESTIONS_OF_ANY : options.mayStopEarly ? FIRST_QUESTIONS : MAX_QUESTIONS;
+  let maxQuestions = isEnough
+    ? FIRST_QUESTIONS_OF_ANY
+    : options.mayStopEarly
+      ? FIRST_QUESTIONS
+      : MAX_QUESTIONS;
   run.patience = isEnough ? PATIENT_CHUNKS : 0;
   let fruitless = 0;
   for (let pass = 1; ; pass++) {
@@ -60,7 +64,8 @@ export async function runPasses<T>(options: PassOptions<T>): Promise<{ result: T
     // An error of a pass that left rows without answers is not final: NULL placeholders may have caused it.
     const hasLoaded = await run.load(options.principal);
     const { fresh } = run.sheet;
-    if (fresh.length === 0 && !hasLoaded) throw error ?? new ServingError('INTERNAL', 'A pass left rows open without raising a question.');
+    if (fresh.length === 0 && !hasLoaded)
+      throw error ?? new ServingError('INTERNAL', 'A pass left rows open without raising a question.');
     fruitless = run.sheet.answeredRows === 0 && pass > 1 && fresh.length > 0 ? fruitless + 1 : 0;
     if (fruitless >= MAX_FRUITLESS_PASSES) throw notSettling(run.sheet.questionCount);
     meter.beginPass(pass, fresh.length);

@@ -67,7 +67,8 @@ export class ProgressMeter {
     this.#tokens += usage.inputTokens + usage.outputTokens;
     if (price === null) this.#cost = null;
     else if (this.#cost !== null) {
-      this.#cost += (usage.inputTokens * price.inputPerMillion + usage.outputTokens * price.outputPerMillion) / 1e6;
+      this.#cost +=
+        (usage.inputTokens * price.inputPerMillion + usage.outputTokens * price.outputPerMillion) / 1e6;
     }
   }
 

@@ -32,12 +32,17 @@ export interface StatementResult {
 
 export const NO_CALLS: CallCounts = { asked: 0, cached: 0, passes: 1 };
 
-export async function toStatementResult(result: DuckDBMaterializedResult, calls: CallCounts): Promise<StatementResult> {
+export async function toStatementResult(
+  result: DuckDBMaterializedResult,
+  calls: CallCounts,
+): Promise<StatementResult> {
   const returnType = result.returnType;
   const kind = returnType === 3 ? 'rows' : returnType === 1 ? 'changed' : 'done';
   const columns =
     kind === 'rows'
-      ? result.deduplicatedColumnNames().map((name, index) => ({ name, type: typeName(result.columnType(index)) }))
+      ? result
+          .deduplicatedColumnNames()
+          .map((name, index) => ({ name, type: typeName(result.columnType(index)) }))
       : [];
   const chunks = kind === 'rows' ? await result.fetchAllChunks() : [];
   return {
@@ -54,7 +59,10 @@ function typeName(type: DuckDBType): string {
   return type.alias ?? String(type);
 }
 
-function* rowsOf(chunks: readonly DuckDBDataChunk[], columns: readonly ResultColumn[]): IterableIterator<readonly Json[]> {
+function* rowsOf(
+  chunks: readonly DuckDBDataChunk[],
+  columns: readonly ResultColumn[],
+): IterableIterator<readonly Json[]> {
   const converters = columns.map(({ type }) => (type.startsWith('FLOAT') ? floatsToJson : toJson));
   for (const chunk of chunks) {
     const values = chunk.getColumns();
@@ -65,8 +73,18 @@ function* rowsOf(chunks: readonly DuckDBDataChunk[], columns: readonly ResultCol
 }
 
 /** A result that did not come from DuckDB: of an ESTIMATE, a CALL of one of our commands, a SET of ours. */
-export function tableResult(columns: readonly ResultColumn[], rows: readonly (readonly Json[])[]): StatementResult {
-  return { kind: 'rows', columns, rowCount: rows.length, changedRows: null, calls: NO_CALLS, rows: () => rows[Symbol.iterator]() };
+export function tableResult(
+  columns: readonly ResultColumn[],
+  rows: readonly (readonly Json[])[],
+): StatementResult {
+  return {
+    kind: 'rows',
+    columns,
+    rowCount: rows.length,
+    changedRows: null,
+    calls: NO_CALLS,
+    rows: () => rows[Symbol.iterator](),
+  };
 }
 
 export const DONE: StatementResult = { ...tableResult([], []), kind: 'done' };

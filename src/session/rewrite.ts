@@ -1,8 +1,9 @@
 // Gives calls of ai_query and predict the type of their column before DuckDB binds the statement: a scalar
 // function has one return type, while theirs follows from returnType, responseFormat, failOnError or the
 // model's signature. Also spells named_struct('a', 1) the way DuckDB does. All other text stays as it is.
-import type { EndpointDescription } from '#functions/function.ts';
+
 import { ServingError } from '#core/errors.ts';
+import type { EndpointDescription } from '#functions/function.ts';
 import { parseResponseFormat } from '#functions/model-parameters.ts';
 import { predictionType, predictVariant } from '#functions/predict.ts';
 import { parseSqlType, toDuckDbType } from '#functions/sql-type.ts';
@@ -25,8 +26,48 @@ export interface Argument {
   readonly tokens: readonly Token[];
 }
 
-const QUERY_PARAMETERS = ['endpoint', 'request', 'returntype', 'failonerror', 'modelparameters', 'responseformat', 'cache'];
-const CLAUSES = new Set(['select', 'from', 'where', 'group', 'order', 'having', 'limit', 'qualify', 'window', 'values', 'returning', 'set', 'on', 'using']);
+const QUERY_PARAMETERS = [
+  'endpoint',
+  'request',
+  'returntype',
+  'failonerror',
+  'modelparameters',
+  'responseformat',
+  'cache',
+];
+const CLAUSES = new Set([
+  'select',
+  'from',
+  'where',
+  'group',
+  'order',
+  'having',
+  'limit',
+  'qualify',
+  'window',
+  'values',
+  'returning',
+  'set',
+  'on',
+  'using',
+]);
+/** Reserved words that may follow a column, so that none of them can be its name. */
+const AFTER_COLUMNS = new Set([
+  'from',
+  'where',
+  'group',
+  'order',
+  'having',
+  'limit',
+  'offset',
+  'fetch',
+  'qualify',
+  'window',
+  'using',
+  'union',
+  'except',
+  'intersect',
+]);
 
 /** Text with the calls replaced; the same text when there are none. */
 export function rewriteCalls(text: string, tokens: readonly Token[], context: RewriteContext): string {
@@ -61,7 +102,8 @@ function queryEdits(tokens: readonly Token[], index: number, close: number, cont
     return cast(tokens, index, close, '_ai_query_try', struct);
   }
   if (type === 'VARCHAR') return [];
-  if (type === 'FLOAT[]' && declared === undefined) return renamed(tokens, index, close, '_ai_query_embedding');
+  if (type === 'FLOAT[]' && declared === undefined)
+    return renamed(tokens, index, close, '_ai_query_embedding');
   return cast(tokens, index, close, '_ai_query_json', type);
 }
 
@@ -69,7 +111,10 @@ function declaredType(call: Readonly<Record<string, Argument>>): string | undefi
   if (call.returntype && literalWord(call.returntype) !== 'null') {
     const text = literalText(call.returntype);
     if (text === undefined) {
-      throw new ServingError('UNSUPPORTED_RETURN_TYPE', "ai_query: returnType must be a text literal such as 'STRUCT<name: STRING>'.");
+      throw new ServingError(
+        'UNSUPPORTED_RETURN_TYPE',
+        "ai_query: returnType must be a text literal such as 'STRUCT<name: STRING>'.",
+      );
     }
     return toDuckDbType(parseSqlType(text));
   }
@@ -84,7 +129,12 @@ function typeByTask(description: EndpointDescription): string {
   return 'VARCHAR';
 }
 
-function predictEdits(tokens: readonly Token[], index: number, close: number, context: RewriteContext): Edit[] {
+function predictEdits(
+  tokens: readonly Token[],
+  index: number,
+  close: number,
+  context: RewriteContext,
+): Edit[] {
   const [first] = argumentsOf(tokens, index + 1, close);
   const endpoint = literalText(first);
   const description = endpoint === undefined ? undefined : context.describe(endpoint);
@@ -101,14 +151,26 @@ function namedStructEdits(tokens: readonly Token[], index: number, close: number
   const parts = argumentsOf(tokens, index + 1, close);
   const edits: Edit[] = [{ start: name.start, end: name.end, text: 'struct_pack' }];
   if (parts.length % 2 !== 0) {
-    throw new ServingError('INVALID_PARAMETER', `named_struct takes pairs of a name and a value; it was given ${parts.length} arguments.`);
+    throw new ServingError(
+      'INVALID_PARAMETER',
+      `named_struct takes pairs of a name and a value; it was given ${parts.length} arguments.`,
+    );
   }
   for (let at = 0; at < parts.length; at += 2) {
-    const key = parts[at]?.tokens[0] as Token;
-    const value = parts[at + 1]?.tokens[0] as Token;
+    const key = parts[at]?.tokens[0];
+    const value = parts[at + 1]?.tokens[0];
     const text = literalText(parts[at]);
-    if (text === undefined) {
-      throw new ServingError('INVALID_PARAMETER', `named_struct: the name of a field must be a text literal, it is ${key.text}.`);
+    if (
+      text === undefined ||
+      !key ||
+      !value ||
+      parts[at]?.name !== undefined ||
+      parts[at + 1]?.name !== undefined
+    ) {
+      throw new ServingError(
+        'INVALID_PARAMETER',
+        `named_struct: the name of a field must be a text literal and a value must follow, as in named_struct('a', 1); it is ${key?.text ?? 'missing'}.`,
+      );
     }
     edits.push({ start: key.start, end: value.start, text: `"${text.replaceAll('"', '""')}" := ` });
   }
@@ -167,7 +229,13 @@ function cast(tokens: readonly Token[], index: number, close: number, name: stri
 }
 
 /** A column that is just this call keeps the name of the function as its heading. */
-function wrapped(tokens: readonly Token[], index: number, close: number, before: string, after: string): Edit[] {
+function wrapped(
+  tokens: readonly Token[],
+  index: number,
+  close: number,
+  before: string,
+  after: string,
+): Edit[] {
   const name = tokens[index] as Token;
   const end = (tokens[close] as Token).end;
   const alias = isWholeColumn(tokens, index, close) ? ` AS ${name.value}` : '';
@@ -180,8 +248,13 @@ function wrapped(tokens: readonly Token[], index: number, close: number, before:
 function isWholeColumn(tokens: readonly Token[], index: number, close: number): boolean {
   const before = tokens[index - 1];
   const after = tokens[close + 1];
-  const opens = before?.kind === 'word' ? before.value === 'select' || before.value === 'distinct' : before?.text === ',';
-  const closes = after === undefined || after.text === ',' || after.text === ')' || (after.kind === 'word' && after.value === 'from');
+  const opens =
+    before?.kind === 'word' ? before.value === 'select' || before.value === 'distinct' : before?.text === ',';
+  const closes =
+    after === undefined ||
+    after.text === ',' ||
+    after.text === ')' ||
+    (after.kind === 'word' && AFTER_COLUMNS.has(after.value));
   return opens && closes && clauseAt(tokens, index) === 'select';
 }
 

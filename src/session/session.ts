@@ -10,7 +10,7 @@ import type { Serving } from '#serving/serving.ts';
 import { type Command, runCommand } from './commands.ts';
 import { describeEndpoint } from './describe.ts';
 import { anyRowsWanted } from './early-stop.ts';
-import { estimateSheet, estimateTable, NOTHING_TO_ASK, add, type StatementEstimate } from './estimate.ts';
+import { add, estimateSheet, estimateTable, NOTHING_TO_ASK, type StatementEstimate } from './estimate.ts';
 import { runPasses } from './passes.ts';
 import { type Progress, ProgressMeter } from './progress.ts';
 import { DONE, NO_CALLS, type StatementResult, toStatementResult } from './result.ts';
@@ -104,7 +104,9 @@ export class Session {
   /** Completions for the word before the cursor, by DuckDB's own extension. */
   complete(textBeforeCursor: string): Promise<readonly string[]> {
     return this.#inTurn(async () => {
-      const reader = await this.#connection.runAndReadAll('SELECT suggestion FROM sql_auto_complete($1)', [textBeforeCursor]);
+      const reader = await this.#connection.runAndReadAll('SELECT suggestion FROM sql_auto_complete($1)', [
+        textBeforeCursor,
+      ]);
       return reader.getRows().map(([suggestion]) => String(suggestion));
     });
   }
@@ -125,17 +127,23 @@ export class Session {
 
   async #runStatement(statement: Statement, options: StatementOptions): Promise<StatementResult> {
     throwIfAborted(options.signal);
-    if (statement.tokens.some((token) => token.value.startsWith('duckserve'))) await this.#dependencies.flushStores();
+    if (statement.tokens.some((token) => token.value.startsWith('duckserve')))
+      await this.#dependencies.flushStores();
     switch (statement.kind) {
       case 'begin':
       case 'commit':
       case 'rollback':
-        return toStatementResult(await this.#orSqlError(this.#transactions.control(statement.kind, statement.text)), NO_CALLS);
+        return toStatementResult(
+          await this.#orSqlError(this.#transactions.control(statement.kind, statement.text)),
+          NO_CALLS,
+        );
       case 'set':
         this.#settings.apply(statement);
         return DONE;
       case 'call':
-        return this.#orSqlError(runCommand(statement, this.#dependencies.commands, this.#connection, this.#options.principal));
+        return this.#orSqlError(
+          runCommand(statement, this.#dependencies.commands, this.#connection, this.#options.principal),
+        );
       case 'estimate':
         return estimateTable(await this.#estimateStatement(inner(statement), options));
       default:
@@ -148,22 +156,36 @@ export class Session {
     const meter = new ProgressMeter(this.#dependencies.clock, options.onProgress);
     const text = this.#rewrite(statement);
     const ended = await this.#whileRunning(run, options.signal, async (signal) => {
-      if (statement.kind === 'explain') return { result: await this.#orSqlError(this.#execute(text, options)), passes: 1 };
-      if (statement.kind === 'copy') await this.#passes(copySource(statement), run, meter, options, signal);
+      if (statement.kind === 'explain')
+        return { result: await this.#orSqlError(this.#execute(text, options)), passes: 1 };
+      if (statement.kind === 'copy' && (await this.#mayAsk(copySource(statement)))) {
+        await this.#passes(copySource(statement), run, meter, options, signal);
+      }
       return this.#passes(statement, run, meter, options, signal);
     });
     run.recordLocals(this.#options.principal, this.#options.origin);
     meter.end();
-    const result = await toStatementResult(ended.result, { asked: meter.asked, cached: meter.cached, passes: ended.passes });
+    const result = await toStatementResult(ended.result, {
+      asked: meter.asked,
+      cached: meter.cached,
+      passes: ended.passes,
+    });
     if (statement.kind !== 'read') return result;
     return { ...result, copyTo: (path, format) => this.#copyTo(statement, run, path, format, options) };
   }
 
-  async #passes(statement: Statement, run: StatementRun, meter: ProgressMeter, options: StatementOptions, signal: AbortSignal) {
+  async #passes(
+    statement: Statement,
+    run: StatementRun,
+    meter: ProgressMeter,
+    options: StatementOptions,
+    signal: AbortSignal,
+  ) {
     const text = this.#rewrite(statement);
     const { serving } = this.#dependencies;
     const wanted = await this.#anyRowsWanted(statement);
-    const isEnough = wanted === undefined ? undefined : (result: DuckDBMaterializedResult) => result.rowCount >= wanted;
+    const isEnough =
+      wanted === undefined ? undefined : (result: DuckDBMaterializedResult) => result.rowCount >= wanted;
     return runPasses<DuckDBMaterializedResult>({
       run,
       meter,
@@ -174,25 +196,49 @@ export class Session {
       budget: options.budget ?? this.#settings.budget,
       mayStopEarly: statement.mayStopEarly,
       isEnough,
-      execute: (pass) => this.#transactions.runPass(statement.kind, run, pass, () => this.#orSqlError(this.#execute(text, options))),
+      execute: (pass) =>
+        this.#transactions.runPass(statement.kind, run, pass, () =>
+          this.#orSqlError(this.#execute(text, options)),
+        ),
     });
   }
 
   /** The number of rows that end the statement, where any rows that pass its filter will do. */
   async #anyRowsWanted(statement: Statement): Promise<number | undefined> {
-    const wanted = anyRowsWanted(statement);
-    if (!wanted) return undefined;
-    const names = wanted.relations.map((name) => name.toLowerCase());
-    const reader = await this.#connection.runAndReadAll('SELECT DISTINCT lower(view_name) FROM duckdb_views() WHERE NOT internal');
-    return reader.getRows().some(([view]) => names.includes(String(view))) ? undefined : wanted.limit;
+    const limit = anyRowsWanted(statement);
+    return limit === undefined || (await this.#namesUserCode(statement)) ? undefined : limit;
+  }
+
+  /** False for a plain table, which would be read into memory only to see that it asks nothing. */
+  async #mayAsk(source: Statement): Promise<boolean> {
+    return source.tokens[0]?.value !== 'from' || (await this.#namesUserCode(source));
+  }
+
+  /** Does it name a view or a macro of the user, which may hold AI calls that are not in the text? */
+  async #namesUserCode(statement: Statement): Promise<boolean> {
+    const names = statement.tokens.flatMap(({ kind, value }) =>
+      kind === 'word' || kind === 'quoted' ? [value.toLowerCase()] : [],
+    );
+    const reader = await this.#connection.runAndReadAll(USER_CODE);
+    return reader.getRows().some(([name]) => names.includes(String(name)));
   }
 
   /** Runs the query once more, into a file; all its answers are on the sheet, so nothing is asked again. */
-  #copyTo(statement: Statement, run: StatementRun, path: string, format: 'parquet', options: StatementOptions): Promise<void> {
+  #copyTo(
+    statement: Statement,
+    run: StatementRun,
+    path: string,
+    format: 'parquet',
+    options: StatementOptions,
+  ): Promise<void> {
     return this.#inTurn(async () => {
-      const copy = parseStatement(`COPY (${statement.text}) TO '${path.replaceAll("'", "''")}' (FORMAT ${format})`);
+      const copy = parseStatement(
+        `COPY (${statement.text}) TO '${path.replaceAll("'", "''")}' (FORMAT ${format})`,
+      );
       const meter = new ProgressMeter(this.#dependencies.clock, undefined);
-      await this.#whileRunning(run, options.signal, (signal) => this.#passes(copy, run, meter, options, signal));
+      await this.#whileRunning(run, options.signal, (signal) =>
+        this.#passes(copy, run, meter, options, signal),
+      );
     });
   }
 
@@ -200,7 +246,10 @@ export class Session {
     const asked = statement.kind === 'copy' ? copySource(statement) : statement;
     if (asked.kind !== 'read' && asked.kind !== 'write') return NOTHING_TO_ASK;
     if (asked.kind === 'write' && this.#transactions.isOpen) {
-      throw new ServingError('AI_IN_TRANSACTION', 'A write cannot be estimated inside a transaction: its trial run could not be undone alone. COMMIT or ROLLBACK first.');
+      throw new ServingError(
+        'AI_IN_TRANSACTION',
+        'A write cannot be estimated inside a transaction: its trial run could not be undone alone. COMMIT or ROLLBACK first.',
+      );
     }
     const run = this.#createRun(options);
     run.mayLoad = false;
@@ -210,7 +259,9 @@ export class Session {
       run.sheet.leaveOpen();
       const text = this.#rewrite(asked);
       try {
-        await this.#transactions.runPass(asked.kind, run, 1, () => this.#orSqlError(this.#execute(text, options)));
+        await this.#transactions.runPass(asked.kind, run, 1, () =>
+          this.#orSqlError(this.#execute(text, options)),
+        );
       } catch (error) {
         // NULL placeholders may have caused it; without a question it is the user's own error.
         if (run.failure) throw run.failure;
@@ -231,7 +282,11 @@ export class Session {
   }
 
   /** Makes the run findable for callbacks, and interrupts DuckDB when the signal fires. */
-  async #whileRunning<T>(run: StatementRun, signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async #whileRunning<T>(
+    run: StatementRun,
+    signal: AbortSignal | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     // Every request in flight listens to the signal of its statement.
     if (signal) setMaxListeners(0, signal);
     const onAbort = () => this.#connection.interrupt();
@@ -271,15 +326,26 @@ export class Session {
       return await work;
     } catch (error) {
       if (error instanceof ServingError) throw error;
-      throw new ServingError('SQL_ERROR', error instanceof Error ? error.message : String(error), { cause: error });
+      throw new ServingError('SQL_ERROR', error instanceof Error ? error.message : String(error), {
+        cause: error,
+      });
     }
   }
 }
 
+/** Views and macros, ours left out: those are in the text of a statement. */
+const USER_CODE =
+  'SELECT lower(view_name) FROM duckdb_views() WHERE NOT internal UNION ALL SELECT lower(function_name) FROM duckdb_functions() ' +
+  "WHERE NOT internal AND function_type IN ('macro', 'table_macro') AND NOT starts_with(ltrim(function_name, '_'), 'ai_')";
+
 /** ESTIMATE statement -> statement. */
 function inner(statement: Statement): Statement {
   const first = statement.tokens[1];
-  if (!first) throw new ServingError('BAD_REQUEST', 'ESTIMATE needs a statement after it, such as ESTIMATE SELECT ai_gen(body) FROM mails.');
+  if (!first)
+    throw new ServingError(
+      'BAD_REQUEST',
+      'ESTIMATE needs a statement after it, such as ESTIMATE SELECT ai_gen(body) FROM mails.',
+    );
   return parseStatement(statement.text.slice(first.start));
 }
 

@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
+import { ServingError } from '#core/errors.ts';
 import { AI_FUNCTIONS } from '#functions/functions.ts';
 import { packageRoot } from '#storage/package-root.ts';
 import { registerFunctions } from './binding.ts';
@@ -29,13 +30,20 @@ export class Sessions {
   }
 
   async open(options: SessionOptions): Promise<Session> {
-    const connection = await this.#options.connect();
-    this.#prepared ??= this.#prepareInstance(connection);
-    await this.#prepared;
-    await connection.run(readMacros());
     const ownsConnection = this.#options.ownsConnections ?? true;
-    const session = new Session(connection, { ...this.#options, runs: this.#runs, ownsConnection }, options);
-    this.#open.add(session);
+    const dependencies = { ...this.#options, runs: this.#runs, ownsConnection };
+    const connection = await this.#options.connect();
+    // Statements are found by their connection: two sessions on one would answer each other's questions.
+    if (!ownsConnection && this.#open.size > 0) throw new ServingError('RESOURCE_CONFLICT', ONE_SESSION);
+    const session = new ListedSession(connection, dependencies, options, this.#open);
+    try {
+      this.#prepared ??= this.#prepareInstance(connection);
+      await this.#prepared;
+      await connection.run(readMacros());
+    } catch (error) {
+      await session.close();
+      throw error;
+    }
     return session;
   }
 
@@ -48,6 +56,30 @@ export class Sessions {
   async #prepareInstance(connection: DuckDBConnection): Promise<void> {
     registerFunctions(connection, AI_FUNCTIONS, this.#runs);
     await registerSystemTables(connection, this.#options.systemTables, this.#options.systemCatalog);
+  }
+}
+
+const ONE_SESSION =
+  'SQL runs on a connection of the program, which has one session at a time. Run the statement in that session, or close it first.';
+
+/** Is in the list while it is open: a server opens one for each request and closes it. */
+class ListedSession extends Session {
+  readonly #list: Set<Session>;
+
+  constructor(
+    connection: DuckDBConnection,
+    dependencies: SessionDependencies,
+    options: SessionOptions,
+    list: Set<Session>,
+  ) {
+    super(connection, dependencies, options);
+    this.#list = list;
+    list.add(this);
+  }
+
+  override async close(): Promise<void> {
+    await super.close();
+    this.#list.delete(this);
   }
 }
 

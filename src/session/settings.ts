@@ -28,13 +28,22 @@ export class SessionSettings {
 
   /** SET name = value, SET name TO value, RESET name. */
   apply(statement: Statement): void {
-    const words = statement.tokens.filter((token) => !(token.kind === 'word' && ['session', 'global', 'local'].includes(token.value)));
+    const words = statement.tokens.filter(
+      (token) => !(token.kind === 'word' && ['session', 'global', 'local'].includes(token.value)),
+    );
     const name = words[1]?.value ?? '';
-    const value = words.slice(3).map((token) => token.value).join('');
+    const value = words
+      .slice(3)
+      .map((token) => token.value)
+      .join('');
     const isReset = words[0]?.value === 'reset';
     if (name === 'ai_cache') this.#cache = isReset ? 'on' : cacheMode(value);
     else if (name in LIMITS) this.#setLimit(name as LimitName, isReset ? undefined : value);
-    else throw new ServingError('INVALID_PARAMETER', `There is no setting ${name}. There are: ${NAMES.join(', ')}.`);
+    else
+      throw new ServingError(
+        'INVALID_PARAMETER',
+        `There is no setting ${name}. There are: ${NAMES.join(', ')}.`,
+      );
   }
 
   #setLimit(name: LimitName, value: string | undefined): void {
@@ -43,7 +52,10 @@ export class SessionSettings {
     else {
       const number = Number(value);
       if (value === '' || !Number.isFinite(number) || number < 0) {
-        throw new ServingError('INVALID_PARAMETER', `${name} must be a number that is not negative, it is '${value}'.`);
+        throw new ServingError(
+          'INVALID_PARAMETER',
+          `${name} must be a number that is not negative, it is '${value}'.`,
+        );
       }
       this.#limits = { ...others, [LIMITS[name]]: number };
     }
@@ -54,5 +66,8 @@ export class SessionSettings {
 function cacheMode(value: string): CacheMode {
   const mode = CACHE_MODES.find((candidate) => candidate === value.toLowerCase());
   if (mode) return mode;
-  throw new ServingError('INVALID_PARAMETER', `ai_cache must be one of ${CACHE_MODES.join(', ')}, it is '${value}'.`);
+  throw new ServingError(
+    'INVALID_PARAMETER',
+    `ai_cache must be one of ${CACHE_MODES.join(', ')}, it is '${value}'.`,
+  );
 }

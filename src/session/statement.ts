@@ -5,12 +5,13 @@ import { closingIndex, type Token, tokenize } from './lexer.ts';
  * - `read`: gives rows and changes nothing.
  * - `write`: INSERT, UPDATE, DELETE, MERGE, CREATE TABLE AS, ALTER, EXECUTE (of who knows what); run in a
  *   transaction until nothing is unanswered.
- * - `copy`: COPY (query) TO a file; `source` is the query.
+ * - `copy`: COPY (query) TO a file, COPY view TO a file; `copySource` is the query.
  * - `begin`, `commit`, `rollback`: the transaction of the user.
  * - `explain`: never asks a model. EXPLAIN ANALYZE really runs its statement and is of that one's kind.
  * - `estimate`: ESTIMATE statement (ours): what the statement would cost.
  * - `set`: SET or RESET of one of duckserve's own settings (`ai_...`).
  * - `call`: CALL of one of duckserve's own commands (`duckserve_...`).
+ * - `setting`: SET, PRAGMA, USE, PREPARE and the like: they write no data.
  * - `other`: everything else, run as it is.
  */
 export type StatementKind =
@@ -24,6 +25,7 @@ export type StatementKind =
   | 'estimate'
   | 'set'
   | 'call'
+  | 'setting'
   | 'other';
 
 export interface Statement {
@@ -35,8 +37,23 @@ export interface Statement {
   readonly mayStopEarly: boolean;
 }
 
-const READS = new Set(['select', 'from', 'values', 'table', 'with', 'pivot', 'pivot_wider', 'pivot_longer', 'unpivot', 'summarize', 'describe', 'desc', 'show']);
+const READS = new Set([
+  'select',
+  'from',
+  'values',
+  'table',
+  'with',
+  'pivot',
+  'pivot_wider',
+  'pivot_longer',
+  'unpivot',
+  'summarize',
+  'describe',
+  'desc',
+  'show',
+]);
 const WRITES = new Set(['insert', 'update', 'delete', 'merge', 'alter', 'execute']);
+const SETTINGS = new Set(['set', 'reset', 'pragma', 'use', 'prepare', 'deallocate', 'load', 'checkpoint']);
 const EARLY_STOPS = new Set(['limit', 'exists', 'fetch']);
 
 /** Statements of a text in order; empty ones (only comments or semicolons) are left out. */
@@ -74,16 +91,18 @@ function kindOf(tokens: readonly Token[]): StatementKind {
   if (READS.has(first)) return 'read';
   if (WRITES.has(first)) return 'write';
   if (first === 'create') return isCreateTableAs(tokens) ? 'write' : 'other';
-  if (first === 'copy') return tokens[1]?.text === '(' ? 'copy' : 'other';
+  if (first === 'copy') return tokens[1]?.text === '(' || copiedName(tokens) !== undefined ? 'copy' : 'other';
   if (first === 'begin' || (first === 'start' && second === 'transaction')) return 'begin';
   if (first === 'commit' || first === 'end') return 'commit';
   if (first === 'rollback' || first === 'abort') return 'rollback';
   if (first === 'explain') return explainKind(tokens);
   if (first === 'estimate') return 'estimate';
   if (first === 'set' || first === 'reset') {
-    const name = second === 'session' || second === 'global' || second === 'local' ? wordAt(tokens, 2) : second;
-    return name.startsWith('ai_') ? 'set' : 'other';
+    const name =
+      second === 'session' || second === 'global' || second === 'local' ? wordAt(tokens, 2) : second;
+    if (name.startsWith('ai_')) return 'set';
   }
+  if (SETTINGS.has(first)) return 'setting';
   if (first === 'call') return second.startsWith('duckserve_') ? 'call' : 'other';
   return 'other';
 }
@@ -129,8 +148,21 @@ function isCreateTableAs(tokens: readonly Token[]): boolean {
   return false;
 }
 
-/** Of `COPY (query) TO ...`: the query alone, as a statement of its own. */
+/** Of `COPY name TO ...`: the text of the name, which may be a view; undefined for COPY ... FROM and COPY (query). */
+function copiedName(tokens: readonly Token[]): { readonly first: Token; readonly last: Token } | undefined {
+  let at = 1;
+  while (tokens[at + 1]?.text === '.') at += 2;
+  const first = tokens[1];
+  const last = tokens[at];
+  const isName = (token: Token | undefined) => token?.kind === 'word' || token?.kind === 'quoted';
+  const to = wordAt(tokens, at + 1);
+  return first && last && isName(first) && isName(last) && to === 'to' ? { first, last } : undefined;
+}
+
+/** Of `COPY (query) TO ...` the query, of `COPY name TO ...` FROM name: a statement of its own. */
 export function copySource(statement: Statement): Statement {
+  const name = copiedName(statement.tokens);
+  if (name) return parseStatement(`FROM ${statement.text.slice(name.first.start, name.last.end)}`);
   const close = closingIndex(statement.tokens, 1);
   const open = statement.tokens[1] as Token;
   return parseStatement(statement.text.slice(open.end, (statement.tokens[close] as Token).start));

@@ -1,6 +1,19 @@
 // What duckserve knows, as tables in SQL: table functions over what is served from memory, and views of the
 // same names in the attached system catalog. Usage is a real table there and needs nothing from here.
-import { BIGINT, BOOLEAN, type DuckDBConnection, DuckDBTableFunction, type DuckDBType, DuckDBVarCharType, DOUBLE, INTEGER, TIMESTAMP, DuckDBTimestampValue, VARCHAR, type DuckDBValue } from '@duckdb/node-api';
+import {
+  BIGINT,
+  BOOLEAN,
+  DOUBLE,
+  type DuckDBConnection,
+  DuckDBTableFunction,
+  DuckDBTimestampValue,
+  type DuckDBType,
+  type DuckDBValue,
+  DuckDBVarCharType,
+  INTEGER,
+  TIMESTAMP,
+  VARCHAR,
+} from '@duckdb/node-api';
 import type { Json } from '#core/json.ts';
 
 export type SystemColumnType = 'VARCHAR' | 'BIGINT' | 'INTEGER' | 'DOUBLE' | 'BOOLEAN' | 'TIMESTAMP' | 'JSON';
@@ -14,16 +27,28 @@ export interface SystemTable {
 }
 
 const TYPES: Readonly<Record<SystemColumnType, DuckDBType>> = {
-  VARCHAR, BIGINT, INTEGER, DOUBLE, BOOLEAN, TIMESTAMP, JSON: DuckDBVarCharType.create('JSON'),
+  VARCHAR,
+  BIGINT,
+  INTEGER,
+  DOUBLE,
+  BOOLEAN,
+  TIMESTAMP,
+  JSON: DuckDBVarCharType.create('JSON'),
 };
 const CHUNK_ROWS = 2_048;
 
 /** Registers the table functions on the instance; `catalog` also gets views of them (null: it is not attached). */
-export async function registerSystemTables(connection: DuckDBConnection, tables: readonly SystemTable[], catalog: string | null): Promise<void> {
+export async function registerSystemTables(
+  connection: DuckDBConnection,
+  tables: readonly SystemTable[],
+  catalog: string | null,
+): Promise<void> {
   for (const table of tables) {
     connection.registerTableFunction(toTableFunction(table));
     if (catalog !== null) {
-      await connection.run(`CREATE OR REPLACE VIEW ${catalog}.${table.name} AS FROM duckserve_${table.name}()`);
+      await connection.run(
+        `CREATE OR REPLACE VIEW ${catalog}.${table.name} AS FROM duckserve_${table.name}()`,
+      );
     }
   }
 }
@@ -49,7 +74,10 @@ function toTableFunction(table: SystemTable): DuckDBTableFunction {
       chunk.rowCount = taken.length;
       if (taken.length === 0) return;
       table.columns.forEach((column, index) => {
-        chunk.setColumnValues(index, taken.map((row) => toCell(row[index] ?? null, column.type)));
+        chunk.setColumnValues(
+          index,
+          taken.map((row) => toCell(row[index] ?? null, column.type)),
+        );
       });
     },
   });

@@ -8,8 +8,6 @@ import type { StatementRun } from './statement-run.ts';
 /** `clean`: only reads so far, it may be begun again. `dirty`: something was written in it. */
 type UserTransaction = { state: 'none' } | { state: 'clean' | 'dirty'; begin: string };
 
-export type Executor = (pass: number) => Promise<DuckDBMaterializedResult>;
-
 export class TransactionKeeper {
   readonly #connection: DuckDBConnection;
   #user: UserTransaction = { state: 'none' };
@@ -38,15 +36,23 @@ export class TransactionKeeper {
   }
 
   /** Runs one pass of a statement; `execute` is the bare run. What an unsettled pass did is undone. */
-  async runPass(kind: StatementKind, run: StatementRun, pass: number, execute: () => Promise<DuckDBMaterializedResult>): Promise<DuckDBMaterializedResult> {
+  async runPass(
+    kind: StatementKind,
+    run: StatementRun,
+    pass: number,
+    execute: () => Promise<DuckDBMaterializedResult>,
+  ): Promise<DuckDBMaterializedResult> {
     if (kind === 'write') return this.#runWrite(run, execute);
     if (kind === 'read' || kind === 'copy') return this.#runRead(run, pass, execute);
     const result = await execute();
-    if (this.#user.state === 'clean') this.#user = { ...this.#user, state: 'dirty' };
+    if (this.#user.state === 'clean' && kind !== 'setting') this.#user = { ...this.#user, state: 'dirty' };
     return result;
   }
 
-  async #runWrite(run: StatementRun, execute: () => Promise<DuckDBMaterializedResult>): Promise<DuckDBMaterializedResult> {
+  async #runWrite(
+    run: StatementRun,
+    execute: () => Promise<DuckDBMaterializedResult>,
+  ): Promise<DuckDBMaterializedResult> {
     if (this.#user.state === 'dirty') {
       run.mayAbandonPass = false;
       run.refusal = new ServingError(
@@ -75,7 +81,11 @@ export class TransactionKeeper {
     return result;
   }
 
-  async #runRead(run: StatementRun, pass: number, execute: () => Promise<DuckDBMaterializedResult>): Promise<DuckDBMaterializedResult> {
+  async #runRead(
+    run: StatementRun,
+    pass: number,
+    execute: () => Promise<DuckDBMaterializedResult>,
+  ): Promise<DuckDBMaterializedResult> {
     if (this.#user.state !== 'none') {
       run.mayAbandonPass = this.#user.state === 'clean';
       try {

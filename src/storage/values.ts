@@ -3,6 +3,7 @@
 import {
   DuckDBArrayValue,
   DuckDBBlobValue,
+  DuckDBDateValue,
   DuckDBDecimalValue,
   DuckDBListValue,
   DuckDBMapValue,
@@ -41,12 +42,13 @@ function objectToJson(value: DuckDBValue & object): Json {
   if (value instanceof DuckDBUnionValue) return toJson(value.value);
   if (value instanceof DuckDBDecimalValue) return decimalToJson(value);
   if (value instanceof DuckDBBlobValue) return Buffer.from(value.bytes).toString('base64');
+  if (value instanceof DuckDBDateValue && !value.isFinite) return value.days > 0 ? 'infinity' : '-infinity';
   return String(value);
 }
 
 /** A FLOAT as the shortest decimal that is the same 32-bit number, as DuckDB prints it: 0.1, not 0.10000000149. */
 export function shortFloat(value: number): number {
-  for (let digits = 6; digits < 9; digits++) {
+  for (let digits = 6; digits <= 9; digits++) {
     const short = Number(value.toPrecision(digits));
     if (Math.fround(short) === value) return short;
   }

@@ -449,11 +449,10 @@ describe('models', () => {
   it('serve their newest version unless an endpoint names one, by number or alias', async () => {
     const first = await registry.registerModel('m', writeModel('m.onnx', '1'));
     await create({ name: 'fixed', servedEntities: [{ entityName: 'm', entityVersion: 1 }] });
-    await create({ name: 'best', servedEntities: [{ entityName: 'm', entityVersion: 'newest-best' }] }).catch(
-      () => undefined,
-    );
+    const best = { name: 'best', servedEntities: [{ entityName: 'm', entityVersion: 'best' }] };
+    await expectRefusal(create(best), 'NOT_FOUND', "'best'");
     await registry.setAlias('m', 'best', '1');
-    await create({ name: 'best', servedEntities: [{ entityName: 'm', entityVersion: 'best' }] });
+    await create(best);
     await registry.registerModel('m', writeModel('m.onnx', '2'));
     const served = () => ['m', 'fixed', 'best'].map((name) => registry.resolve(name).target.model);
     expect(served()).toEqual(['m@2', 'm@1', 'm@1']);

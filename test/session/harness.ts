@@ -6,7 +6,7 @@ import type { Signature, Target } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
 import type { LocalTarget, Serving } from '#serving/serving.ts';
 import type { Session } from '#session/session.ts';
-import { Sessions } from '#session/sessions.ts';
+import { Sessions, type SessionsOptions } from '#session/sessions.ts';
 
 export interface ScriptedModel {
   readonly task: Task;
@@ -33,10 +33,11 @@ export const chatText = (input: Input): string => {
 
 export const say = (content: string): Output => ({ content, finishReason: 'stop' });
 
-/** `defaults` names the endpoints that functions use when they are given none. */
+/** `defaults` names the endpoints that functions use when they are given none; `options` replaces what sessions are given. */
 export async function openHarness(
   models: Readonly<Record<string, ScriptedModel>>,
   defaults: Partial<Record<'chat' | 'embedding' | 'classify', string>> = {},
+  options: Partial<SessionsOptions> = {},
 ): Promise<Harness> {
   const asked: string[] = [];
   const calls: Call[] = [];
@@ -64,20 +65,41 @@ export async function openHarness(
     openLocal: async (endpoint: string) => {
       const runner = modelOf(endpoint).local;
       if (!runner) return undefined;
-      const local: LocalTarget = { target: targetOf(endpoint), runner, record: ({ inputs }) => void localInputs.push(inputs) };
+      const local: LocalTarget = {
+        target: targetOf(endpoint),
+        runner,
+        record: ({ inputs }) => void localInputs.push(inputs),
+      };
       locals.set(endpoint, local);
       return local;
     },
-    estimate: async (call: Call) => ({ calls: call.inputs.length, cached: 0, inputTokens: call.inputs.length, cost: 0, seconds: null }),
+    estimate: async (call: Call) => ({
+      calls: call.inputs.length,
+      cached: 0,
+      inputTokens: call.inputs.length,
+      cost: 0,
+      seconds: null,
+    }),
     invoke: async (call: Call): Promise<Answer> => {
       const model = modelOf(call.endpoint);
       calls.push(call);
       const items = await Promise.all(
         call.inputs.map(async (input, index) => {
-          asked.push('text' in input ? input.text : 'features' in input ? JSON.stringify(input.features) : chatText(input));
+          asked.push(
+            'text' in input
+              ? input.text
+              : 'features' in input
+                ? JSON.stringify(input.features)
+                : chatText(input),
+          );
           let item: AnswerItem;
           try {
-            item = { ok: true, output: await model.answer(input, call), usage: { inputTokens: 1, outputTokens: 1 }, cached: false };
+            item = {
+              ok: true,
+              output: await model.answer(input, call),
+              usage: { inputTokens: 1, outputTokens: 1 },
+              cached: false,
+            };
           } catch (error) {
             item = { ok: false, error: error as ServingError };
           }
@@ -85,7 +107,13 @@ export async function openHarness(
           return item;
         }),
       );
-      return { items, usage: { inputTokens: 0, outputTokens: 0 }, cost: 0, servedEntity: call.endpoint, model: call.endpoint };
+      return {
+        items,
+        usage: { inputTokens: 0, outputTokens: 0 },
+        cost: 0,
+        servedEntity: call.endpoint,
+        model: call.endpoint,
+      };
     },
   };
   const instance = await DuckDBInstance.create(':memory:');
@@ -97,12 +125,14 @@ export async function openHarness(
     createBudget: (limits) => ({ limits, reserve: async () => ({ settle() {} }) }),
     defaultEndpoint: (use) => {
       const name = defaults[use];
-      if (name === undefined) throw new ServingError('MODEL_NOT_AVAILABLE', `There is no default endpoint for ${use}.`);
+      if (name === undefined)
+        throw new ServingError('MODEL_NOT_AVAILABLE', `There is no default endpoint for ${use}.`);
       return name;
     },
     flushStores: async () => {},
     systemTables: [],
     systemCatalog: null,
+    ...options,
   });
   const principal = { id: 'p', name: 'p', kind: 'user', isAdmin: true } as const;
   const session = await sessions.open({ principal, origin: 'sql' });

@@ -91,7 +91,9 @@ describe('tokens', () => {
 
   it('keep operators of two and three characters together', () => {
     expect(texts('a::INT b=>1 c:=2 d->>e f->g h||i j<=k l>=m n<>o p!=q r==s t**u v//w')).toEqual(
-      'a :: INT b => 1 c := 2 d ->> e f -> g h || i j <= k l >= m n <> o p != q r == s t ** u v // w'.split(' '),
+      'a :: INT b => 1 c := 2 d ->> e f -> g h || i j <= k l >= m n <> o p != q r == s t ** u v // w'.split(
+        ' ',
+      ),
     );
   });
 
@@ -147,7 +149,19 @@ const nested = (depth: number): fc.Arbitrary<string> =>
     ? body.map((text) => `/*${text.replaceAll(/\/\*|\*\/|\*$/g, '').replaceAll(/[/*]/g, '')}*/`)
     : fc.tuple(nested(depth - 1), nested(depth - 1)).map(([left, right]) => `/* ;${left}'${right} */`);
 const item = fc.oneof(
-  fc.constantFrom('1', '.5', '1e3', '(2)', '[3, 4]', "{'a': 1}", 'NULL', '- 5', '7 -- rest;\n', "'a' || 'b'", '8--;\r'),
+  fc.constantFrom(
+    '1',
+    '.5',
+    '1e3',
+    '(2)',
+    '[3, 4]',
+    "{'a': 1}",
+    'NULL',
+    '- 5',
+    '7 -- rest;\n',
+    "'a' || 'b'",
+    '8--;\r',
+  ),
   body.map((text) => `'${text.replaceAll("'", "''")}'`),
   body.map((text) => `E'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`),
   body.map((text) => `e'${text.replaceAll('\\', '\\n').replaceAll("'", "''")}'`),
@@ -171,16 +185,19 @@ describe('splitting', () => {
     const connection = await instance.connect();
     try {
       await fc.assert(
-        fc.asyncProperty(fc.array(fc.tuple(statement, separator), { minLength: 1, maxLength: 5 }), async (parts) => {
-          const sql = parts.map(([text, mark]) => text + mark).join('');
-          const split = parseStatements(sql);
-          expect((await connection.extractStatements(sql)).count).toBe(split.length);
-          expect(split).toHaveLength(parts.length);
-          for (const { text } of split) {
-            expect((await connection.extractStatements(text)).count).toBe(1);
-            expect(sql).toContain(text);
-          }
-        }),
+        fc.asyncProperty(
+          fc.array(fc.tuple(statement, separator), { minLength: 1, maxLength: 5 }),
+          async (parts) => {
+            const sql = parts.map(([text, mark]) => text + mark).join('');
+            const split = parseStatements(sql);
+            expect((await connection.extractStatements(sql)).count).toBe(split.length);
+            expect(split).toHaveLength(parts.length);
+            for (const { text } of split) {
+              expect((await connection.extractStatements(text)).count).toBe(1);
+              expect(sql).toContain(text);
+            }
+          },
+        ),
         { numRuns: 400 },
       );
     } finally {
@@ -192,7 +209,10 @@ describe('splitting', () => {
   it('leaves out what is only comments or semicolons', () => {
     expect(parseStatements(' ; -- x\n;/* y */;')).toEqual([]);
     expect(parseStatements('').length).toBe(0);
-    expect(parseStatements(';;SELECT 1;;SELECT 2 -- end').map(({ text }) => text)).toEqual(['SELECT 1', 'SELECT 2']);
+    expect(parseStatements(';;SELECT 1;;SELECT 2 -- end').map(({ text }) => text)).toEqual([
+      'SELECT 1',
+      'SELECT 2',
+    ]);
   });
 
   it('keeps comments inside of a statement as they are written', () => {
