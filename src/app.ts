@@ -1,5 +1,8 @@
 // The object graph of one data directory: the only place that knows every floor. Doors are started on it by
 // main.ts; another Node program gets it through index.ts.
+import { randomUUID } from 'node:crypto';
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import { resolveSettings } from '#config/settings.ts';
@@ -75,7 +78,9 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     flags: options.dataDir === undefined ? {} : { data: options.dataDir },
     env,
   });
-  const { dataDir, modelCacheDir, artifactsDir } = settings;
+  const { dataDir, modelCacheDir } = settings;
+  // Never those of a data directory: a model deleted here may be in use there.
+  const artifactsDir = dataDir === null ? join(tmpdir(), `duckserve-${randomUUID()}`) : settings.artifactsDir;
   const fileOf = (name: string) => (dataDir === null ? null : join(dataDir, name));
   const log = options.log ?? SILENT_LOG;
   const clock = SYSTEM_CLOCK;
@@ -85,11 +90,20 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     userPath: options.dbPath ?? ':memory:',
     log,
   });
-  const store = new DuckDbRegistryStore(database.system);
-  const secrets = await openSecretStore({ store, dataDir, env, clock });
-  const registry = await openRegistry({ store, artifactsDir, clock, inspectModel, log });
-  const usage = new DuckDbUsageStore({ connection: await database.connect(), clock, log });
-  const answers = await openAnswerStore({ ...settings.answers, path: fileOf('answers.lmdb'), clock, log });
+  const openStores = async () => {
+    const store = new DuckDbRegistryStore(database.system);
+    const secrets = await openSecretStore({ store, dataDir, env, clock });
+    const registry = await openRegistry({ store, artifactsDir, clock, inspectModel, log });
+    const usageConnection = await database.connect();
+    const answers = await openAnswerStore({ ...settings.answers, path: fileOf('answers.lmdb'), clock, log });
+    const usage = new DuckDbUsageStore({ connection: usageConnection, clock, log });
+    return { secrets, registry, answers, usage };
+  };
+  const { secrets, registry, answers, usage } = await openStores().catch(async (error: unknown) => {
+    // Nobody else can: the files would stay locked for as long as the process lives.
+    await database.close();
+    throw error;
+  });
 
   const engineContext: EngineContext = {
     log,
@@ -151,6 +165,7 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
       await usage.close();
       await answers.close();
       await database.close();
+      if (dataDir === null) await rm(artifactsDir, { recursive: true, force: true });
     },
   };
 }

@@ -36,6 +36,7 @@ export interface Duckserve {
   ): Promise<{ target: Target; events: AsyncIterable<StreamEvent> }>;
   /** Runs SQL with AI functions; one result a statement. All calls share one session. */
   sql(text: string, options?: StatementOptions): Promise<readonly StatementResult[]>;
+  /** A session of one's own. Over a connection of the program there is one at a time, that of `sql` included. */
   openSession: App['openSession'];
   createBudget: App['createBudget'];
   close(): Promise<void>;
@@ -59,7 +60,11 @@ export async function openDuckserve(options: AppOptions = {}): Promise<Duckserve
     stream: (endpoint, task, input, callOptions) =>
       app.serving.stream(createCall(endpoint, task, [input], callOptions)),
     sql: async (text, statementOptions) => {
-      shared ??= app.openSession();
+      shared ??= app.openSession().catch((error: unknown) => {
+        // The next statement may have more luck.
+        shared = undefined;
+        throw error;
+      });
       return (await shared).run(text, statementOptions);
     },
     openSession: app.openSession,

@@ -26,7 +26,7 @@ export async function startHttpServer(
   if (!isLoopbackHost(host) && !deps.authTokens?.length) {
     throw new ServingError(
       'INVALID_PARAMETER',
-      `The host is '${host}', which other machines can reach, and no token is set: create one and start again, or listen on 127.0.0.1.`,
+      `The host is '${host}', which other machines can reach, and no token is set: put the SHA-256 (hex) of one into DUCKSERVE_TOKENS and start again, or listen on 127.0.0.1.`,
     );
   }
   const app = createHttpApp(deps);
