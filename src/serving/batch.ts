@@ -5,6 +5,7 @@ import type { Target } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
 import type { CallRun } from './call-run.ts';
 import type { Question } from './question.ts';
+import { NO_TRIES, type Tries } from './retry.ts';
 import type { Terms } from './terms.ts';
 
 /** What one paying call has of a batch. */
@@ -34,7 +35,7 @@ export class Batch {
   /** Present in what came of splitting. */
   readonly history: SplitHistory | undefined;
   /** Tries of these questions so far, also in an earlier batch: retries are bounded by it. */
-  tries: number;
+  tries: Tries;
   /** Times the engine was asked for this batch: the ledger is made of it. */
   attempts = 0;
   /** Tokens billed for this batch in all tries. */
@@ -46,7 +47,10 @@ export class Batch {
     terms: Terms,
     questions: readonly Question[],
     startedAtMs: number,
-    { tries = 0, history }: { readonly tries?: number; readonly history?: SplitHistory | undefined } = {},
+    {
+      tries = NO_TRIES,
+      history,
+    }: { readonly tries?: Tries; readonly history?: SplitHistory | undefined } = {},
   ) {
     this.terms = terms;
     this.questions = questions;

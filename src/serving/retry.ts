@@ -4,8 +4,9 @@ import type { Clock } from '#core/clock.ts';
 import type { ErrorCode, ServingError } from '#core/errors.ts';
 
 export interface RetryPolicy {
-  /** Times one request is asked in all. */
+  /** Times one request may be refused for the rate limit. */
   readonly maxTriesRateLimited: number;
+  /** Times one request may fail otherwise. */
   readonly maxTries: number;
   readonly baseDelayMs: number;
   readonly maxDelayMs: number;
@@ -16,7 +17,7 @@ export interface RetryPolicy {
 }
 
 export const DEFAULT_RETRY: RetryPolicy = {
-  maxTriesRateLimited: 6,
+  maxTriesRateLimited: 8,
   maxTries: 4,
   baseDelayMs: 500,
   maxDelayMs: 20_000,
@@ -55,17 +56,31 @@ export function isRefusalForLong(error: ServingError, policy: RetryPolicy): bool
   return (error.retryAfterMs ?? 0) > policy.maxRetryAfterMs;
 }
 
-/** `tries` is how often the request was asked so far. */
-export function isWorthRetry(error: ServingError, tries: number, policy: RetryPolicy): boolean {
+/** How often a request was asked so far, and how many of these tries the provider refused for its rate limit. */
+export interface Tries {
+  readonly all: number;
+  readonly refused: number;
+}
+
+export const NO_TRIES: Tries = { all: 0, refused: 0 };
+
+/** Counts the try that ended in `error`, or in an answer. */
+export function oneMore({ all, refused }: Tries, error: ServingError | undefined): Tries {
+  return { all: all + 1, refused: refused + (error?.code === 'RATE_LIMITED' ? 1 : 0) };
+}
+
+/** Refusals and failures have bounds of their own: a provider that is busy is not one that is broken. */
+export function isWorthRetry(error: ServingError, tries: Tries, policy: RetryPolicy): boolean {
   if (!error.row.isRetryable || isRefusalForLong(error, policy)) return false;
-  return tries < (error.code === 'RATE_LIMITED' ? policy.maxTriesRateLimited : policy.maxTries);
+  if (error.code === 'RATE_LIMITED') return tries.refused < policy.maxTriesRateLimited;
+  return tries.all - tries.refused < policy.maxTries;
 }
 
 /** Exponential with full jitter; never earlier than the provider asked. A bad answer is asked again at once. */
-export function retryDelayMs(error: ServingError, tries: number, policy: RetryPolicy, clock: Clock): number {
+export function retryDelayMs(error: ServingError, tries: Tries, policy: RetryPolicy, clock: Clock): number {
   if (error.retryAfterMs !== undefined) return withJitter(error.retryAfterMs, clock);
   if (error.code === 'INVALID_RESPONSE') return 0;
-  const ceilingMs = Math.min(policy.maxDelayMs, policy.baseDelayMs * 2 ** (tries - 1));
+  const ceilingMs = Math.min(policy.maxDelayMs, policy.baseDelayMs * 2 ** (tries.all - 1));
   return clock.random() * ceilingMs;
 }
 

@@ -11,7 +11,7 @@ import { keyOf, readsStore, scopeOf, writesStore } from './look-up.ts';
 import type { OpenTargets } from './open-targets.ts';
 import { actualSpend, maxSpend, requirePrice } from './price.ts';
 import { NO_USAGE } from './question.ts';
-import { allowsFallback, isWorthRetry, type RetryPolicy, retryDelayMs } from './retry.ts';
+import { allowsFallback, isWorthRetry, NO_TRIES, oneMore, type RetryPolicy, retryDelayMs } from './retry.ts';
 import { EventStream, eventsFrom, eventsOf } from './stream.ts';
 import type { TargetQueue } from './target-queue.ts';
 
@@ -82,13 +82,15 @@ export class StreamOpener {
     try {
       requirePrice(target, run.terms.budget);
       const queue = await targets.open(target);
-      for (let tries = 1; ; tries++) {
+      let tries = NO_TRIES;
+      for (;;) {
         const release = await queue.acquire(signal);
         try {
           return await this.#ask(run, target, queue, release, () => ++attempts, startedAtMs);
         } catch (thrown) {
           const error = toServingError(thrown);
           release(error);
+          tries = oneMore(tries, error);
           if (queue.isSick || !isWorthRetry(error, tries, policy)) throw error;
           await clock.sleep(retryDelayMs(error, tries, policy, clock), signal);
         }

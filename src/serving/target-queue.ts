@@ -13,7 +13,14 @@ import { type Failure, type QueueSink, requireCount, siftItems } from './outcome
 import { Pace } from './pace.ts';
 import { actualSpend, maxSpend } from './price.ts';
 import type { Question } from './question.ts';
-import { isInputFailure, isRefusalForLong, isWorthRetry, type RetryPolicy, retryDelayMs } from './retry.ts';
+import {
+  isInputFailure,
+  isRefusalForLong,
+  isWorthRetry,
+  oneMore,
+  type RetryPolicy,
+  retryDelayMs,
+} from './retry.ts';
 import { Speed } from './speed.ts';
 import { type Grant, Lane, WaitingLine } from './waiting-line.ts';
 
@@ -236,7 +243,6 @@ export class TargetQueue {
     let items: readonly RunItem[] | undefined;
     let error: ServingError | undefined;
     let isHeld = false;
-    batch.tries++;
     try {
       reservation = terms.budget && (await terms.budget.reserve(maxSpend(target, inputs, terms), signal));
       batch.attempts++;
@@ -246,6 +252,7 @@ export class TargetQueue {
     } catch (thrown) {
       error = toServingError(thrown);
     }
+    batch.tries = oneMore(batch.tries, error);
     // From here nothing is awaited: answers, budget, usage row and the next request follow in one turn.
     const failures = error ? [] : siftItems(batch, items ?? [], this.#sink);
     const inputTokens = batch.billed.inputTokens - before.inputTokens;

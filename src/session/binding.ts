@@ -76,8 +76,14 @@ function answerChunk(
     );
   }
   try {
-    // Nothing further can be asked in this pass: end it here instead of reading the rest of the table.
-    if (run.isPointless()) throw run.abandonPass();
+    const next = run.nextChunk();
+    if (next === 'end') throw run.abandonPass();
+    if (next === 'skip') {
+      run.sheet.leaveOpen();
+      for (let row = 0; row < chunk.rowCount; row++) output.setItem(row, null);
+      output.flush();
+      return;
+    }
     const columns = argumentColumns(chunk);
     if (
       called.local === undefined ||

@@ -1,5 +1,6 @@
 // The passes of one statement: run it, ask what it raised, run it again, until a pass raises nothing.
 // ARCHITECTURE section 4 is the contract. How a pass is undone (transactions) is the `execute` it is given.
+import { availableParallelism } from 'node:os';
 import type { Budget, Origin, Principal } from '#core/call.ts';
 import { ServingError, throwIfAborted } from '#core/errors.ts';
 import type { Serving } from '#serving/serving.ts';
@@ -30,8 +31,8 @@ const FIRST_QUESTIONS_OF_ANY = 32;
 const MAX_QUESTIONS = 250_000;
 /** Passes in a row that used no earlier answer and still asked: the prompts change with every pass. */
 const MAX_FRUITLESS_PASSES = 2;
-/** Chunks that are read on after a pass is full where the rows already found may be enough: DuckDB stops by itself. */
-const PATIENT_CHUNKS = 16;
+/** Chunks that are looked at after a pass is full where the rows already found may be enough; the others are NULL. */
+const PATIENT_CHUNKS = 16 * availableParallelism();
 
 /** The result of the first pass without a question. Throws the error of that pass, or what ended the asking. */
 export async function runPasses<T>(options: PassOptions<T>): Promise<{ result: T; passes: number }> {

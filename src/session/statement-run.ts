@@ -23,7 +23,10 @@ export class StatementRun {
   #refused: ServingError | undefined;
   /** False where an error would cost the user's transaction. */
   mayAbandonPass = true;
-  /** Chunks a full pass reads on before it is ended, for statements that may have enough rows already. */
+  /**
+   * 0: a full pass is ended. Else it reads on, because the rows it has found may be enough, and looks at so many
+   * chunks more. It must come to its own end: each thread of DuckDB reads what is left before LIMIT has its rows.
+   */
   patience = 0;
   /** False for an estimate: nothing is loaded, rows for local models count as questions like all others. */
   mayLoad = true;
@@ -45,10 +48,11 @@ export class StatementRun {
     this.#locals.clear();
   }
 
-  /** To be asked once a chunk: true when reading on is pointless because the pass may raise no further question. */
-  isPointless(): boolean {
-    if (!this.sheet.isFull || !this.mayAbandonPass) return false;
-    return ++this.#fullChunks > this.patience;
+  /** To be asked once a chunk. `end`: reading on is pointless. `skip`: this chunk is left without answers, unseen. */
+  nextChunk(): 'read' | 'skip' | 'end' {
+    if (!this.sheet.isFull || !this.mayAbandonPass) return 'read';
+    if (this.patience === 0) return 'end';
+    return ++this.#fullChunks > this.patience ? 'skip' : 'read';
   }
 
   abandonPass(): Error {

@@ -154,11 +154,11 @@ describe('retries', () => {
     expect(made.usage.rows[0]).toMatchObject({ attempts: 3, inputCount: 1, statusCode: 200 });
   });
 
-  it('end after four tries, or six of a rate limit, with the last error', async () => {
+  it('end after four failures, or eight refusals for a rate limit, with the last error', async () => {
     for (const [code, tries] of [
       ['UPSTREAM_ERROR', 4],
       ['TIMEOUT', 4],
-      ['RATE_LIMITED', 6],
+      ['RATE_LIMITED', 8],
       ['UPSTREAM_AUTH', 1],
       ['UPSTREAM_REJECTED', 1],
     ] as const) {
@@ -171,6 +171,27 @@ describe('retries', () => {
       expect(made.usage.sum('attempts')).toBe(tries);
       expect(made.answers.count).toBe(0);
     }
+  });
+
+  it('count refusals for a rate limit apart from failures, so that a busy provider is not taken for a broken one', async () => {
+    const clock = new ManualClock();
+    const script = [
+      'RATE_LIMITED',
+      'RATE_LIMITED',
+      'UPSTREAM_ERROR',
+      'RATE_LIMITED',
+      'UPSTREAM_ERROR',
+      'TIMEOUT',
+    ] as const;
+    let asked = 0;
+    const engine = new ScriptedEngine((batch, ask) => {
+      const code = script[asked++];
+      return code === undefined ? answerText(batch, ask) : fail(code);
+    });
+    const made = bench([engine], { clock });
+    const answer = await invokeOn(clock, made, made.call(chats('a')));
+    expect(contents(answer.items)).toEqual(['a!']);
+    expect(made.usage.sum('attempts')).toBe(7);
   });
 
   it('wait exponentially, with chance, and no less than the provider asks', async () => {
@@ -314,7 +335,7 @@ describe('fallbacks', () => {
     expect(made.usage.rows.map(({ engine, attempts, errorCode }) => [engine, attempts, errorCode])).toEqual([
       ['openai', 1, null],
       ['openai', 4, 'UPSTREAM_ERROR'],
-      ['anthropic', 6, 'RATE_LIMITED'],
+      ['anthropic', 8, 'RATE_LIMITED'],
       ['echo', 1, null],
     ]);
     // The stand-in's answer is not taken for the first one's.
