@@ -1,55 +1,50 @@
-// The ledger in the system database: rows are queued and appended in batches, so that recording a call costs
+// The ledger in the system database: rows are queued and inserted in batches, so that recording a call costs
 // microseconds. It never throws to callers: a call that was answered must not fail for its ledger.
-import {
-  BIGINT,
-  BOOLEAN,
-  DOUBLE,
-  type DuckDBConnection,
-  DuckDBDataChunk,
-  DuckDBMapValue,
-  DuckDBTimestampValue,
-  type DuckDBType,
-  type DuckDBValue,
-  INTEGER,
-  MAP,
-  TIMESTAMP,
-  VARCHAR,
-} from '@duckdb/node-api';
+import type { DuckDBConnection, DuckDBPreparedStatement } from '@duckdb/node-api';
 import type { Clock } from '#core/clock.ts';
+import type { Json } from '#core/json.ts';
 import type { Log } from '#core/log.ts';
 import type { UsageRow, UsageStore } from '#core/stores.ts';
 
-/** Columns of duckserve.usage in table order: name, type, value of a row. */
-const COLUMNS: readonly (readonly [name: string, type: DuckDBType, value: (row: UsageRow) => DuckDBValue])[] =
-  [
-    ['request_id', VARCHAR, (row) => row.requestId],
-    ['call_id', VARCHAR, (row) => row.callId],
-    ['client_request_id', VARCHAR, (row) => row.clientRequestId],
-    ['request_time', TIMESTAMP, (row) => new DuckDBTimestampValue(toWhole(row.requestTimeMs * 1_000))],
-    ['requester', VARCHAR, (row) => row.requester],
-    ['origin', VARCHAR, (row) => row.origin],
-    ['endpoint', VARCHAR, (row) => row.endpoint],
-    ['served_entity', VARCHAR, (row) => row.servedEntity],
-    ['model', VARCHAR, (row) => row.model],
-    ['engine', VARCHAR, (row) => row.engine],
-    ['task', VARCHAR, (row) => row.task],
-    ['status_code', INTEGER, (row) => row.statusCode],
-    ['error_code', VARCHAR, (row) => row.errorCode],
-    ['error_message', VARCHAR, (row) => row.errorMessage],
-    ['input_count', INTEGER, (row) => row.inputCount],
-    ['cached_count', INTEGER, (row) => row.cachedCount],
-    ['attempts', INTEGER, (row) => row.attempts],
-    ['input_tokens', BIGINT, (row) => toWhole(row.inputTokens)],
-    ['output_tokens', BIGINT, (row) => toWhole(row.outputTokens)],
-    ['cost', DOUBLE, (row) => row.cost],
-    ['duration_ms', DOUBLE, (row) => row.durationMs],
-    ['is_streaming', BOOLEAN, (row) => row.isStreaming],
-    ['usage_context', MAP(VARCHAR, VARCHAR), (row) => toMap(row.usageContext)],
-  ];
+/** Columns of duckserve.usage in table order: name, type in JSON, value of a row. */
+const COLUMNS: readonly (readonly [name: string, type: string, value: (row: UsageRow) => Json])[] = [
+  ['request_id', 'VARCHAR', (row) => row.requestId],
+  ['call_id', 'VARCHAR', (row) => row.callId],
+  ['client_request_id', 'VARCHAR', (row) => row.clientRequestId],
+  ['request_time', 'BIGINT', (row) => toWhole(row.requestTimeMs * 1_000)],
+  ['requester', 'VARCHAR', (row) => row.requester],
+  ['origin', 'VARCHAR', (row) => row.origin],
+  ['endpoint', 'VARCHAR', (row) => row.endpoint],
+  ['served_entity', 'VARCHAR', (row) => row.servedEntity],
+  ['model', 'VARCHAR', (row) => row.model],
+  ['engine', 'VARCHAR', (row) => row.engine],
+  ['task', 'VARCHAR', (row) => row.task],
+  ['status_code', 'INTEGER', (row) => row.statusCode],
+  ['error_code', 'VARCHAR', (row) => row.errorCode],
+  ['error_message', 'VARCHAR', (row) => row.errorMessage],
+  ['input_count', 'INTEGER', (row) => row.inputCount],
+  ['cached_count', 'INTEGER', (row) => row.cachedCount],
+  ['attempts', 'INTEGER', (row) => row.attempts],
+  ['input_tokens', 'BIGINT', (row) => toWhole(row.inputTokens)],
+  ['output_tokens', 'BIGINT', (row) => toWhole(row.outputTokens)],
+  ['cost', 'DOUBLE', (row) => row.cost],
+  ['duration_ms', 'DOUBLE', (row) => row.durationMs],
+  ['is_streaming', 'BOOLEAN', (row) => row.isStreaming],
+  ['usage_context', 'MAP(VARCHAR, VARCHAR)', (row) => row.usageContext],
+];
+
+/**
+ * Rows travel as one JSON text that DuckDB reads on a thread of its own. Its appender would work on this thread,
+ * and every batch would hold up the event loop for some milliseconds.
+ */
+const INSERT = `INSERT INTO duckserve.main.usage SELECT ${COLUMNS.map(([name]) =>
+  name === 'request_time' ? 'make_timestamp(r.request_time)' : `r.${name}`,
+).join(
+  ', ',
+)} FROM (SELECT unnest(from_json($1::JSON, '[{${COLUMNS.map(([name, type]) => `"${name}": "${type}"`).join(', ')}}]')) AS r)`;
 
 const INTERVAL_MS = 100;
 const BATCH_ROWS = 4_096;
-const CHUNK_ROWS = 2_048;
 /** Rows kept while the database refuses them; the oldest are given up after that. */
 const MAX_QUEUED_ROWS = 500_000;
 
@@ -60,6 +55,7 @@ export class DuckDbUsageStore implements UsageStore {
   readonly #closing = new AbortController();
   #queue: UsageRow[] = [];
   #writing: Promise<void> | undefined;
+  #insert: DuckDBPreparedStatement | undefined;
   #isWaiting = false;
   #isClosed = false;
 
@@ -94,6 +90,7 @@ export class DuckDbUsageStore implements UsageStore {
     await this.flush();
     if (this.#queue.length > 0)
       this.#log.error({ rows: this.#queue.length }, 'usage rows were lost at close');
+    this.#insert?.destroySync();
     this.#connection.closeSync();
   }
 
@@ -133,19 +130,9 @@ export class DuckDbUsageStore implements UsageStore {
   }
 
   async #append(rows: readonly UsageRow[]): Promise<void> {
-    // A transaction of its own keeps the disk's sync off this thread: the appender alone would commit synchronously.
-    await this.#connection.run('BEGIN TRANSACTION');
-    try {
-      const appender = await this.#connection.createAppender('usage', 'main', 'duckserve');
-      for (let start = 0; start < rows.length; start += CHUNK_ROWS) {
-        appender.appendDataChunk(toChunk(rows.slice(start, start + CHUNK_ROWS)));
-      }
-      appender.closeSync();
-      await this.#connection.run('COMMIT');
-    } catch (error) {
-      await this.#connection.run('ROLLBACK').catch(() => undefined);
-      throw error;
-    }
+    this.#insert ??= await this.#connection.prepare(INSERT);
+    this.#insert.bindVarchar(1, JSON.stringify(rows.map(toObject)));
+    await this.#insert.run();
   }
 
   #keepForRetry(error: unknown): void {
@@ -159,21 +146,11 @@ export class DuckDbUsageStore implements UsageStore {
   }
 }
 
-function toChunk(rows: readonly UsageRow[]): DuckDBDataChunk {
-  const chunk = DuckDBDataChunk.create(
-    COLUMNS.map(([, type]) => type),
-    rows.length,
-  );
-  for (const [index, [, , value]] of COLUMNS.entries()) chunk.setColumnValues(index, rows.map(value));
-  return chunk;
+function toObject(row: UsageRow): Json {
+  return Object.fromEntries(COLUMNS.map(([name, , value]) => [name, value(row)]));
 }
 
 /** A count that is no number must not hold up the rows around it. */
-function toWhole(value: number): bigint {
-  return Number.isFinite(value) ? BigInt(Math.round(value)) : 0n;
-}
-
-function toMap(context: UsageRow['usageContext']): DuckDBMapValue | null {
-  if (context === null) return null;
-  return new DuckDBMapValue(Object.entries(context).map(([key, value]) => ({ key, value })));
+function toWhole(value: number): number {
+  return Number.isFinite(value) ? Math.round(value) : 0;
 }
