@@ -133,9 +133,9 @@ class LimitedBudget implements SpentBudget {
     const spent = this.#settled;
     const problem =
       spent.calls + asked.calls > this.#limit.calls
-        ? `${maxCalls} calls: ${spent.calls} are spent and ${asked.calls} more are asked`
+        ? `${maxCalls} calls: ${spent.calls} are spent and ${asked.calls} more would be needed`
         : spent.tokens + asked.tokens > this.#limit.tokens
-          ? `${maxTokens} tokens: ${spent.tokens} are spent and up to ${asked.tokens} more are asked`
+          ? `${maxTokens} tokens: ${spent.tokens} are spent and up to ${asked.tokens} more would be needed`
           : `$${maxCost}: ${dollars(spent)} is spent and up to ${dollars(asked)} more is asked`;
     return new ServingError(
       'BUDGET_EXCEEDED',

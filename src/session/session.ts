@@ -18,6 +18,7 @@ import { rewriteCalls } from './rewrite.ts';
 import { SessionSettings } from './settings.ts';
 import { copySource, parseStatement, parseStatements, type Statement } from './statement.ts';
 import { StatementRun } from './statement-run.ts';
+import { refuseSystemChange } from './system-guard.ts';
 import { TransactionKeeper } from './transaction.ts';
 
 export interface SessionDependencies {
@@ -29,6 +30,8 @@ export interface SessionDependencies {
   readonly createBudget: (limits: Budget['limits']) => Budget;
   /** Whether closing the session closes its connection. */
   readonly ownsConnection: boolean;
+  /** On a connection of somebody else's: puts back the functions that a rolled back transaction took away. */
+  readonly restore: () => Promise<void>;
   /** Makes usage and answers of earlier statements visible to one that reads the system tables. */
   readonly flushStores: () => Promise<void>;
   /** Statements by connection id, read by the binding. */
@@ -129,6 +132,11 @@ export class Session {
     throwIfAborted(options.signal);
     if (statement.tokens.some((token) => token.value.startsWith('duckserve')))
       await this.#dependencies.flushStores();
+    refuseSystemChange(statement);
+    if (!this.#dependencies.ownsConnection) {
+      await this.#dependencies.restore();
+      await this.#transactions.lookAround();
+    }
     switch (statement.kind) {
       case 'begin':
       case 'commit':

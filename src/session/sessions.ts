@@ -10,7 +10,7 @@ import { Session, type SessionDependencies, type SessionOptions } from './sessio
 import type { StatementRun } from './statement-run.ts';
 import { registerSystemTables, type SystemTable } from './system-tables.ts';
 
-export interface SessionsOptions extends Omit<SessionDependencies, 'runs' | 'ownsConnection'> {
+export interface SessionsOptions extends Omit<SessionDependencies, 'runs' | 'ownsConnection' | 'restore'> {
   readonly connect: () => Promise<DuckDBConnection>;
   readonly systemTables: readonly SystemTable[];
   /** Catalog for the views of the system tables; null where the system database is not attached. */
@@ -31,8 +31,13 @@ export class Sessions {
 
   async open(options: SessionOptions): Promise<Session> {
     const ownsConnection = this.#options.ownsConnections ?? true;
-    const dependencies = { ...this.#options, runs: this.#runs, ownsConnection };
     const connection = await this.#options.connect();
+    const dependencies = {
+      ...this.#options,
+      runs: this.#runs,
+      ownsConnection,
+      restore: () => this.#restore(connection),
+    };
     // Statements are found by their connection: two sessions on one would answer each other's questions.
     if (!ownsConnection && this.#open.size > 0) throw new ServingError('RESOURCE_CONFLICT', ONE_SESSION);
     const session = new ListedSession(connection, dependencies, options, this.#open);
@@ -51,6 +56,16 @@ export class Sessions {
   async close(): Promise<void> {
     await Promise.all([...this.#open].map((session) => session.close()));
     this.#open.clear();
+  }
+
+  /** What was registered inside a transaction of the program's is gone when that one is rolled back. */
+  async #restore(connection: DuckDBConnection): Promise<void> {
+    const reader = await connection.runAndReadAll(
+      "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_name IN ('ai_query', '__ai_query')",
+    );
+    const names = reader.getRows().map(([name]) => name);
+    if (!names.includes('__ai_query')) await this.#prepareInstance(connection);
+    if (!names.includes('ai_query')) await connection.run(readMacros());
   }
 
   async #prepareInstance(connection: DuckDBConnection): Promise<void> {

@@ -18,6 +18,20 @@ export class TransactionKeeper {
     this.#connection = connection;
   }
 
+  /**
+   * Before each statement on a connection of somebody else's: a transaction that is open there was not begun here,
+   * may have written and cannot be begun again. Outside of one, every statement has a transaction id of its own.
+   */
+  async lookAround(): Promise<void> {
+    if (this.#user.state === 'clean') return;
+    const ids: string[] = [];
+    for (let look = 0; look < 2; look++) {
+      const reader = await this.#connection.runAndReadAll('SELECT txid_current()');
+      ids.push(String(reader.getRows()[0]?.[0]));
+    }
+    this.#user = ids[0] === ids[1] ? { state: 'dirty', begin: '' } : { state: 'none' };
+  }
+
   get isOpen(): boolean {
     return this.#user.state !== 'none';
   }

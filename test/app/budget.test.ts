@@ -40,7 +40,7 @@ describe('a budget of a statement', () => {
     expect(await refusal(app, { maxCalls: 60 })).toMatchObject({
       code: 'BUDGET_EXCEEDED',
       message:
-        'The budget is 60 calls: 60 are spent and 1 more are asked. Answers so far are kept; raise the limit and run it again to pay only for the rest.',
+        'The budget is 60 calls: 60 are spent and 1 more would be needed. Answers so far are kept; raise the limit and run it again to pay only for the rest.',
     });
     expect(stub.ledger().requests).toBe(60);
     expect(await rowsOf(session, 'SELECT count(*) FROM duckserve.answers')).toEqual([[60]]);
@@ -66,7 +66,7 @@ describe('a budget of a statement', () => {
     const error = await refusal(app, { maxTokens: 1_500 });
     expect(error).toMatchObject({ code: 'BUDGET_EXCEEDED' });
     expect(error?.message).toMatch(
-      /^The budget is 1500 tokens: \d+ are spent and up to \d+ more are asked\. Answers so far are kept;/,
+      /^The budget is 1500 tokens: \d+ are spent and up to \d+ more would be needed\. Answers so far are kept;/,
     );
     expect(error?.message).toContain(`: ${tokensOf(stub)} are spent`);
     expect(tokensOf(stub)).toBeLessThanOrEqual(1_500);

@@ -88,7 +88,9 @@ describe('duckserve sql', () => {
       /^error: unknown command 'sequel'\n\(Did you mean one of serve, sql\?\)\n/,
     );
     expect(budget).toMatchObject(
-      failed(/^error: The budget is 4 calls: 4 are spent and 1 more are asked\. .* \[BUDGET_EXCEEDED\]\n$/),
+      failed(
+        /^error: The budget is 4 calls: 4 are spent and 1 more would be needed\. .* \[BUDGET_EXCEEDED\]\n$/,
+      ),
     );
   });
 

@@ -133,6 +133,27 @@ describe('openDuckserve over a connection of the program', () => {
     connection.closeSync();
   });
 
+  it('reads inside a transaction that the program itself began, and leaves it open', async () => {
+    const instance = await DuckDBInstance.create(':memory:');
+    workplace.onClear(() => instance.closeSync());
+    const connection = await instance.connect();
+    const duckserve = await open({ connection });
+    await connection.run('CREATE TABLE mails (body VARCHAR)');
+    await connection.run('BEGIN');
+    await connection.run("INSERT INTO mails VALUES ('not committed')");
+    const [said] = await duckserve.sql("SELECT ai_query('echo-chat', body) FROM mails");
+    expect([...(said?.rows() ?? [])]).toEqual([['not committed']]);
+    await expect(
+      duckserve.sql("INSERT INTO mails SELECT ai_query('echo-chat', 'new')"),
+    ).rejects.toMatchObject({ code: 'AI_IN_TRANSACTION' });
+    await connection.run('ROLLBACK');
+    await duckserve.sql("INSERT INTO mails SELECT ai_query('echo-chat', 'after')");
+    const reader = await connection.runAndReadAll('SELECT body FROM mails');
+    expect(reader.getRows()).toEqual([['after']]);
+    await duckserve.close();
+    connection.closeSync();
+  });
+
   it('has one session at a time there, so that statements cannot mix up their questions', async () => {
     const instance = await DuckDBInstance.create(':memory:');
     workplace.onClear(() => instance.closeSync());
