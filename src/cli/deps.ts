@@ -3,9 +3,12 @@
 import type { Budget, CacheMode, Origin, Principal } from '#core/call.ts';
 import type { Clock } from '#core/clock.ts';
 import type { Endpoint, ModelVersion, RegisteredModel } from '#core/endpoint.ts';
-import type { Estimate } from '#core/estimate.ts';
-import type { Json } from '#core/json.ts';
 import type { AnswerStore } from '#core/stores.ts';
+import type { StatementEstimate } from '#session/estimate.ts';
+import type { Progress } from '#session/progress.ts';
+import type { StatementResult } from '#session/result.ts';
+
+export type { Progress, StatementEstimate, StatementResult };
 
 export interface Io {
   readonly stdout: NodeJS.WritableStream;
@@ -48,36 +51,6 @@ interface SecretsLike {
   setSecret(scope: string, key: string, value: string): Promise<void>;
   deleteSecret(scope: string, key: string): Promise<void>;
   listSecrets(): readonly { readonly scope: string; readonly key: string }[];
-}
-
-export interface Progress {
-  readonly answered: number;
-  readonly total: number;
-  readonly pass: number;
-  readonly cached: number;
-  readonly failed: number;
-  readonly tokens: number;
-  /** US dollars; null when a price is not known. */
-  readonly cost: number | null;
-  readonly elapsedMs: number;
-  readonly isFinal: boolean;
-}
-
-export interface StatementResult {
-  readonly kind: 'rows' | 'changed' | 'done';
-  /** `type` is DuckDB's name of it. */
-  readonly columns: readonly { readonly name: string; readonly type: string }[];
-  readonly rowCount: number;
-  readonly changedRows: number | null;
-  rows(): IterableIterator<readonly Json[]>;
-  readonly calls: { readonly asked: number; readonly cached: number; readonly passes: number };
-  copyTo?(path: string, format: 'parquet'): Promise<void>;
-}
-
-export interface StatementEstimate extends Estimate {
-  /** A sentence about deeper passes that cannot be known yet. */
-  readonly unknown: string | null;
-  readonly endpoints: readonly (Estimate & { readonly endpoint: string; readonly model: string })[];
 }
 
 export interface RunOptions {

@@ -8,7 +8,7 @@ import { packageRoot } from '#storage/package-root.ts';
 import { PENGUINS, Workplace } from '../app/support.ts';
 
 const run = promisify(execFile);
-const PACKAGES = ['openai', 'databricks-sdk', 'requests'];
+const PACKAGES = ['openai==3.54.0', 'databricks-sdk==0.156.0', 'requests'];
 const INSTALL_MS = 240_000;
 
 const workplace = new Workplace();

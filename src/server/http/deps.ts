@@ -5,21 +5,13 @@ import type { Endpoint, Target } from '#core/endpoint.ts';
 import type { Json } from '#core/json.ts';
 import type { Log } from '#core/log.ts';
 import type { UsageRow } from '#core/stores.ts';
+import type { StatementResult } from '#session/result.ts';
 
 export interface QueueDepth {
   readonly target: string;
   readonly waiting: number;
   readonly inFlight: number;
   readonly limit: number;
-}
-
-export interface StatementResult {
-  readonly kind: 'rows' | 'changed' | 'done';
-  readonly columns: readonly { readonly name: string; readonly type: string }[];
-  readonly rowCount: number;
-  readonly changedRows: number | null;
-  rows(): IterableIterator<readonly Json[]>;
-  readonly calls: { readonly asked: number; readonly cached: number; readonly passes: number };
 }
 
 export interface SqlSession {

@@ -4,7 +4,8 @@ import type { Endpoint, Target } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
 import { SILENT_LOG } from '#core/log.ts';
 import type { UsageRow } from '#core/stores.ts';
-import type { HttpDeps, SqlSession, StatementResult } from '../../../src/server/http/deps.ts';
+import type { StatementResult } from '#session/result.ts';
+import type { HttpDeps, SqlSession } from '../../../src/server/http/deps.ts';
 
 export function createEndpoint(
   name: string,
