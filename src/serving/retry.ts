@@ -80,7 +80,8 @@ export function isWorthRetry(error: ServingError, tries: Tries, policy: RetryPol
 export function retryDelayMs(error: ServingError, tries: Tries, policy: RetryPolicy, clock: Clock): number {
   if (error.retryAfterMs !== undefined) return withJitter(error.retryAfterMs, clock);
   if (error.code === 'INVALID_RESPONSE') return 0;
-  const ceilingMs = Math.min(policy.maxDelayMs, policy.baseDelayMs * 2 ** (tries.all - 1));
+  const sameKind = error.code === 'RATE_LIMITED' ? tries.refused : tries.all - tries.refused;
+  const ceilingMs = Math.min(policy.maxDelayMs, policy.baseDelayMs * 2 ** (sameKind - 1));
   return clock.random() * ceilingMs;
 }
 

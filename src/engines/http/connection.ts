@@ -1,6 +1,6 @@
 // One provider's address and its pool of connections: POST a body, get JSON or a stream of events, or a
 // ServingError that says which. Not here: what is in the bodies, and any second attempt.
-import { setMaxListeners } from 'node:events';
+import { EventEmitter, setMaxListeners } from 'node:events';
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { type Dispatcher, Pool } from 'undici';
 import { SYSTEM_CLOCK } from '#core/clock.ts';
@@ -159,14 +159,14 @@ export class Connection {
     throwIfAborted(post.signal);
     return new Promise((resolve, reject) => {
       // undici hears a signal only once the request has a connection; connecting may take long.
-      attempt.signal.addEventListener('abort', () => reject(attempt.signal.reason), { once: true });
+      attempt.aborted.once('abort', () => reject(new Error('aborted')));
       this.#pool
         .request({
           method: 'POST',
           path: this.#basePath + post.path,
           headers: { 'content-type': 'application/json', 'user-agent': 'duckserve', ...post.headers },
           body: JSON.stringify(post.body),
-          signal: attempt.signal,
+          signal: attempt.aborted,
         })
         .then(resolve, reject);
     });
@@ -182,8 +182,9 @@ export class Connection {
 class Attempt {
   readonly #post: Post;
   readonly #options: ConnectionOptions;
-  readonly #abort = new AbortController();
-  readonly #onAbort = () => this.#abort.abort();
+  /** Emits `abort`. undici takes it for a signal, and it is made many times faster than an AbortController. */
+  readonly aborted = new EventEmitter();
+  readonly #onAbort = () => this.aborted.emit('abort');
   readonly #timer: NodeJS.Timeout;
   #isLate = false;
   #isWaiting = true;
@@ -194,15 +195,11 @@ class Attempt {
     this.#timer = setTimeout(() => {
       if (!this.#isWaiting) return;
       this.#isLate = true;
-      this.#abort.abort();
+      this.aborted.emit('abort');
     }, options.timeoutMs);
     // One signal may stand over hundreds of requests at once; that is no leak.
     setMaxListeners(0, post.signal);
     post.signal.addEventListener('abort', this.#onAbort, { once: true });
-  }
-
-  get signal(): AbortSignal {
-    return this.#abort.signal;
   }
 
   pause(): void {
