@@ -1,6 +1,17 @@
 // Opens an LMDB file, or sets a damaged one aside and starts an empty one. LMDB maps the file into memory, so a
 // file that was cut off or is something else ends the process with SIGBUS; it is looked at before it is mapped.
-import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync, renameSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
 import { ServingError } from '#core/errors.ts';
@@ -16,11 +27,15 @@ export async function openLmdbFile<T>(
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     createPrivateFile(path);
     if (!hasSoundHead(path)) setAside(path, 'its head is not that of an LMDB file, or it was cut off', log);
+    else if (endedAnOpener(path)) setAside(path, 'the process that opened it last ended while it did', log);
+    markOpening(path);
     try {
       return await openAndProbe(path, probe);
     } catch (error) {
       setAside(path, error instanceof Error ? error.message : String(error), log);
       return await openAndProbe(path, probe);
+    } finally {
+      rmSync(openingMark(path), { force: true });
     }
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
@@ -39,6 +54,30 @@ async function openAndProbe<T>(path: string, probe: (root: RootDatabase<Buffer>)
   } catch (error) {
     await root.close();
     throw error;
+  }
+}
+
+// Behind a sound head a damaged tree ends the process inside of LMDB, where nothing can be caught. A mark says that
+// a process is about to look; the next one that finds the mark of a dead process does not look again.
+const openingMark = (path: string): string => `${path}-opening`;
+
+function markOpening(path: string): void {
+  writeFileSync(openingMark(path), String(process.pid), { mode: 0o600 });
+}
+
+function endedAnOpener(path: string): boolean {
+  let pid: number;
+  try {
+    pid = Number(readFileSync(openingMark(path), 'utf8'));
+  } catch {
+    return false;
+  }
+  if (!Number.isInteger(pid) || pid <= 0 || pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
   }
 }
 
