@@ -5,12 +5,15 @@ import { join } from 'node:path';
 import type { Io } from '#cli/program.ts';
 import { StatusLine } from '#cli/status-line.ts';
 import { tableText } from '#cli/table.ts';
+import { LOCAL_OWNER } from '#core/call.ts';
 import { SYSTEM_CLOCK } from '#core/clock.ts';
+import { ServingError } from '#core/errors.ts';
 import type { StatementResult } from '#session/result.ts';
 import type { Session } from '#session/session.ts';
 import { packageRoot } from '#storage/package-root.ts';
 import type { App } from '../app.ts';
 import { openApp } from '../app.ts';
+import { EMBEDDING_ENDPOINT } from '../app-defaults.ts';
 import { prepareChat } from './chat-endpoint.ts';
 import { findMails } from './mails.ts';
 import * as sql from './statements.ts';
@@ -36,7 +39,7 @@ export async function runDemo({ dataDir, chat, io }: DemoOptions): Promise<void>
   try {
     const session = await app.openSession({ origin: 'cli' });
     const demo = new Demo(session, io, status, dataDir);
-    await demoMails(demo, feedback.notify);
+    await demoMails(demo, app, feedback.notify);
     await demoPenguins(demo, app);
     if (chat) await demoChat(demo, app, feedback);
     demo.say(
@@ -113,14 +116,29 @@ class Demo {
   }
 }
 
-async function demoMails(demo: Demo, notify: (line: string) => void): Promise<void> {
+/** MiniLM, fetched once; where it cannot be had, the word table that comes with the package. */
+async function findEmbedder(app: App, demo: Demo): Promise<sql.Embedder> {
+  try {
+    await app.serving.openLocal(EMBEDDING_ENDPOINT, 'llm/v1/embeddings', LOCAL_OWNER);
+    return { endpoint: EMBEDDING_ENDPOINT, dimensions: 384 };
+  } catch (error) {
+    if (!(error instanceof ServingError) || error.code !== 'MODEL_NOT_AVAILABLE') throw error;
+    demo.say(
+      `all-MiniLM-L6-v2 cannot be had here, so the smaller embedded-static-256 does its work. (${error.message})`,
+    );
+    return { endpoint: 'embedded-static-256', dimensions: 256 };
+  }
+}
+
+async function demoMails(demo: Demo, app: App, notify: (line: string) => void): Promise<void> {
+  const embedder = await findEmbedder(app, demo);
   demo.title('6,046 real e-mails (SpamAssassin public corpus, public domain)');
   await demo.run(sql.loadMails(await findMails(join(demo.dataDir, 'datasets'), notify)));
   await demo.show(sql.countMails);
 
-  demo.title('Each mail as a vector, by all-MiniLM-L6-v2 on this machine');
-  demo.say(`   ${sql.embedMails.trim().split('\n').join('\n   ')}`);
-  await demo.run(sql.embedMails);
+  demo.title(`Each mail as a vector, by ${embedder.endpoint} on this machine`);
+  demo.say(`   ${sql.embedMails(embedder).trim().split('\n').join('\n   ')}`);
+  await demo.run(sql.embedMails(embedder));
 
   demo.title('Spam, found by likeness to 605 labelled examples, beside the truth');
   await demo.run(sql.judgeSpam);
@@ -129,10 +147,10 @@ async function demoMails(demo: Demo, notify: (line: string) => void): Promise<vo
   demo.say(`   ${percent} % of ${mails} mails judged right; nothing was trained.`);
 
   demo.title(`The ten mails nearest to: “${QUESTION}”`);
-  await demo.show(sql.similarMails(QUESTION));
+  await demo.show(sql.similarMails(QUESTION, embedder));
 
   demo.title('Topics by group: ai_classify with six labels');
-  await demo.show(sql.topicsByGroup);
+  await demo.show(sql.topicsByGroup(embedder));
 }
 
 async function demoPenguins(demo: Demo, app: App): Promise<void> {
@@ -148,7 +166,12 @@ async function demoPenguins(demo: Demo, app: App): Promise<void> {
 }
 
 async function demoChat(demo: Demo, app: App, feedback: Parameters<typeof prepareChat>[2]): Promise<void> {
-  const { endpoint, description } = await prepareChat(app, process.env, feedback);
+  const prepared = await prepareChat(app, process.env, feedback).catch((error: unknown) => {
+    if (!(error instanceof ServingError) || error.code !== 'MODEL_NOT_AVAILABLE') throw error;
+    demo.say(`\nNo chat model can be had here, so the last part is left out. (${error.message})`);
+  });
+  if (!prepared) return;
+  const { endpoint, description } = prepared;
   demo.title('A chat model reads three mails');
   demo.say(`   ${endpoint}: ${description}.`);
   await demo.run(sql.pickMails);

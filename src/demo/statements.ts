@@ -22,9 +22,15 @@ FROM parts ORDER BY id`;
 export const countMails =
   'SELECT "group", count(*) AS mails, any_value(subject) AS for_example FROM mails GROUP BY ALL ORDER BY ALL';
 
-export const embedMails = `
+/** An embedding endpoint and the length of its vectors. */
+export interface Embedder {
+  readonly endpoint: string;
+  readonly dimensions: number;
+}
+
+export const embedMails = ({ endpoint, dimensions }: Embedder): string => `
 CREATE OR REPLACE TABLE mail_vectors AS
-SELECT id, ai_embed(subject || '. ' || left(body, 220))::FLOAT[384] AS v FROM mails`;
+SELECT id, ai_embed(${quote(endpoint)}, subject || '. ' || left(body, 220))::FLOAT[${dimensions}] AS v FROM mails`;
 
 /** Every tenth mail is an example with its label; the others are judged by their five nearest examples. */
 export const judgeSpam = `
@@ -43,8 +49,8 @@ FROM judged GROUP BY is_spam ORDER BY is_spam`;
 export const accuracy =
   'SELECT round(100 * avg((is_spam = judged_spam)::INT), 1) AS percent, count(*) AS mails FROM judged';
 
-export const similarMails = (question: string): string => `
-SELECT round(array_cosine_similarity(v, ai_embed(${quote(question)})::FLOAT[384]), 2) AS similarity, "group", subject, left(body, 70) AS begins
+export const similarMails = (question: string, { endpoint, dimensions }: Embedder): string => `
+SELECT round(array_cosine_similarity(v, ai_embed(${quote(endpoint)}, ${quote(question)})::FLOAT[${dimensions}]), 2) AS similarity, "group", subject, left(body, 70) AS begins
 FROM mails JOIN mail_vectors USING (id) ORDER BY similarity DESC LIMIT 10`;
 
 export const TOPICS = [
@@ -56,9 +62,9 @@ export const TOPICS = [
   'everyday chat',
 ];
 
-export const topicsByGroup = `
+export const topicsByGroup = ({ endpoint }: Embedder): string => `
 PIVOT (
-  SELECT "group", ai_classify(subject || '. ' || left(body, 220), [${TOPICS.map(quote).join(', ')}]) AS topic FROM mails
+  SELECT "group", ai_classify(subject || '. ' || left(body, 220), [${TOPICS.map(quote).join(', ')}], endpoint => ${quote(endpoint)}) AS topic FROM mails
 ) ON topic USING count(*) GROUP BY "group" ORDER BY "group"`;
 
 export const loadPenguins = (file: string): string =>
