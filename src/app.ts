@@ -124,6 +124,7 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     clock,
     log,
     authorize,
+    pastRate: (target) => usage.pastRate(target.endpoint, target.model),
   });
 
   const commands = createCommands({ registry, answers });

@@ -66,3 +66,11 @@ export interface UsageStore {
   add(row: UsageRow): void;
   flush(): Promise<void>;
 }
+
+/** How fast a model has answered before, also before this process began. */
+export interface PastRate {
+  /** The best that fifty requests in a row have reached. */
+  readonly inputsPerSecond: number;
+  /** Mean time of one request. */
+  readonly requestMs: number;
+}

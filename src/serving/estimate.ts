@@ -2,7 +2,7 @@
 import type { Call } from '#core/call.ts';
 import type { Target } from '#core/endpoint.ts';
 import type { Estimate } from '#core/estimate.ts';
-import type { AnswerStore } from '#core/stores.ts';
+import type { AnswerStore, PastRate } from '#core/stores.ts';
 import { checkInputs, inputLength } from './inputs.ts';
 import { countStored } from './look-up.ts';
 import { costOf } from './price.ts';
@@ -11,12 +11,16 @@ import type { TargetQueue } from './target-queue.ts';
 /** Output tokens per call that are taken as the most, where the call does not say. */
 const LIKELY_MAX_TOKENS = 256;
 
+/** Requests at once that a provider without a stated limit is expected to bear. */
+const LIKELY_PARALLEL = 32;
+
 /** `queue` is undefined while the target is not open; tokens are then one per four characters. */
 export async function estimateCall(
   call: Call,
   target: Target,
   queue: TargetQueue | undefined,
   answers: AnswerStore,
+  pastRate: (target: Target) => Promise<PastRate | undefined>,
 ): Promise<Estimate> {
   checkInputs(call, target.task);
   const { cached, missing } = await countStored(call, target, answers);
@@ -31,11 +35,22 @@ export async function estimateCall(
     cached,
     inputTokens,
     cost: costOf(target, { inputTokens, outputTokens }),
-    seconds: secondsFor(missing.length, queue),
+    seconds:
+      secondsFor(missing.length, queue) ?? secondsFromPast(missing.length, target, await pastRate(target)),
   };
 }
 
 function secondsFor(calls: number, queue: TargetQueue | undefined): number | null {
   if (calls === 0) return 0;
   return queue ? queue.speed.secondsFor(calls, queue.depth.limit, queue.limits.maxInputs) : null;
+}
+
+/** A provider answers side by side, so a few single calls of the past do not mean that many take as long each. */
+function secondsFromPast(calls: number, target: Target, past: PastRate | undefined): number | null {
+  if (!past) return null;
+  const parallel = target.externalModel
+    ? Math.min(target.externalModel.maxConcurrency ?? LIKELY_PARALLEL, calls)
+    : 1;
+  const parallelRate = parallel / Math.max(0.001, past.requestMs / 1000);
+  return calls / Math.max(past.inputsPerSecond, parallelRate);
 }

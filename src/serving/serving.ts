@@ -8,7 +8,7 @@ import type { EngineKind, Signature, Target } from '#core/endpoint.ts';
 import { ServingError, throwIfAborted, toServingError } from '#core/errors.ts';
 import type { Estimate } from '#core/estimate.ts';
 import type { Log } from '#core/log.ts';
-import type { AnswerStore, UsageRow, UsageStore } from '#core/stores.ts';
+import type { AnswerStore, PastRate, UsageRow, UsageStore } from '#core/stores.ts';
 import type { Engine, EngineContext, LocalRunner } from '#engines/engine.ts';
 import { authorize } from '#governance/access.ts';
 import { CallRun } from './call-run.ts';
@@ -38,6 +38,8 @@ export interface ServingOptions {
   readonly authorize?: Authorize;
   readonly limits?: Limits;
   readonly retry?: Partial<RetryPolicy>;
+  /** The ledger's word on a target that has not answered in this process. For estimates. */
+  readonly pastRate?: (target: Target) => Promise<PastRate | undefined>;
 }
 
 /** A model that answers inside a DuckDB callback, without a queue. */
@@ -55,6 +57,7 @@ export class Serving {
   readonly #clock: Clock;
   readonly #authorize: Authorize;
   readonly #limits: Limits;
+  readonly #pastRate: NonNullable<ServingOptions['pastRate']>;
   readonly #ledger: Ledger;
   readonly #carrier: Carrier;
   readonly #targets: OpenTargets;
@@ -68,6 +71,7 @@ export class Serving {
     this.#clock = clock;
     this.#authorize = options.authorize ?? authorize;
     this.#limits = options.limits ?? NO_LIMITS;
+    this.#pastRate = options.pastRate ?? (async () => undefined);
     const ledger = new Ledger(options.usage, clock, log);
     this.#ledger = ledger;
     const openTargets = (sink: QueueSink) => new OpenTargets({ ...options, policy, sink });
@@ -122,7 +126,7 @@ export class Serving {
   async estimate(call: Call): Promise<Estimate> {
     const { endpoint, target } = this.#resolve(call);
     this.#authorize(call.principal, endpoint, 'query');
-    return estimateCall(call, target, this.#targets.get(target), this.#answers);
+    return estimateCall(call, target, this.#targets.get(target), this.#answers, this.#pastRate);
   }
 
   /** The target an endpoint resolves to now, from memory. Throws ENDPOINT_NOT_FOUND, WRONG_TASK. */

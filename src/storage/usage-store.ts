@@ -4,7 +4,7 @@ import type { DuckDBConnection, DuckDBPreparedStatement } from '@duckdb/node-api
 import type { Clock } from '#core/clock.ts';
 import type { Json } from '#core/json.ts';
 import type { Log } from '#core/log.ts';
-import type { UsageRow, UsageStore } from '#core/stores.ts';
+import type { PastRate, UsageRow, UsageStore } from '#core/stores.ts';
 
 /** Columns of duckserve.usage in table order: name, type in JSON, value of a row. */
 const COLUMNS: readonly (readonly [name: string, type: string, value: (row: UsageRow) => Json])[] = [
@@ -43,6 +43,20 @@ const INSERT = `INSERT INTO duckserve.main.usage SELECT ${COLUMNS.map(([name]) =
   ', ',
 )} FROM (SELECT unnest(from_json($1::JSON, '[{${COLUMNS.map(([name, type]) => `"${name}": "${type}"`).join(', ')}}]')) AS r)`;
 
+/** The last requests that were answered, and the best rate among any fifty of them in a row. */
+const PAST_RATE = `
+WITH recent AS (
+  SELECT epoch_ms(request_time) AS start_ms, epoch_ms(request_time) + duration_ms AS end_ms, duration_ms,
+    input_count - cached_count AS inputs
+  FROM duckserve.main.usage
+  WHERE endpoint = $1 AND model = $2 AND status_code = 200 AND attempts > 0 AND input_count > cached_count
+  ORDER BY request_time DESC LIMIT 2000
+), rated AS (
+  SELECT duration_ms, sum(inputs) OVER w / greatest(0.001, (max(end_ms) OVER w - min(start_ms) OVER w) / 1000) AS rate
+  FROM recent WINDOW w AS (ORDER BY start_ms ROWS 49 PRECEDING)
+)
+SELECT max(rate)::DOUBLE, avg(duration_ms)::DOUBLE FROM rated`;
+
 const INTERVAL_MS = 100;
 const BATCH_ROWS = 4_096;
 /** Rows kept while the database refuses them; the oldest are given up after that. */
@@ -80,6 +94,15 @@ export class DuckDbUsageStore implements UsageStore {
     // The writing under way may have begun before the last row was added.
     await this.#writing;
     await this.#write();
+  }
+
+  /** What the ledger says of a model's speed at an endpoint; undefined when it has not answered yet. */
+  async pastRate(endpoint: string, model: string): Promise<PastRate | undefined> {
+    await this.flush();
+    const reader = await this.#connection.runAndReadAll(PAST_RATE, [endpoint, model]);
+    const [rate, requestMs] = reader.getRows()[0] ?? [];
+    if (typeof rate !== 'number' || typeof requestMs !== 'number') return undefined;
+    return { inputsPerSecond: rate, requestMs };
   }
 
   /** Writes what is queued and closes the connection. */

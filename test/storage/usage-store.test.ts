@@ -61,6 +61,22 @@ async function query(sql: string) {
 }
 
 describe('the usage store', () => {
+  it('knows how fast a model has answered, by the best fifty requests in a row', async () => {
+    expect(await store.pastRate('e', 'm')).toBeUndefined();
+    const startMs = Date.UTC(2026, 0, 1);
+    // One request every 10 ms that takes 100 ms; a pause in between must not make the model look slow.
+    for (let index = 0; index < 100; index += 1) {
+      const pauseMs = index < 50 ? 0 : 3_600_000;
+      store.add(row(index, { requestTimeMs: startMs + pauseMs + index * 10, durationMs: 100 }));
+    }
+    store.add(row(100, { statusCode: 502, durationMs: 1, requestTimeMs: startMs }));
+    store.add(row(101, { attempts: 0, cachedCount: 1, durationMs: 1, requestTimeMs: startMs }));
+    const past = await store.pastRate('e', 'm');
+    expect(past?.inputsPerSecond).toBeCloseTo(50 / 0.59, 3);
+    expect(past?.requestMs).toBe(100);
+    expect(await store.pastRate('e', 'another')).toBeUndefined();
+  });
+
   it('keeps every column of a row under its snake_case name', async () => {
     store.add(
       row(1, { usageContext: { team: 'a', app: 'ü' }, cost: null, errorCode: 'TIMEOUT', statusCode: 504 }),
