@@ -1,6 +1,7 @@
 // Gives calls of ai_query and predict the type of their column before DuckDB binds the statement: a scalar
 // function has one return type, while theirs follows from returnType, responseFormat, failOnError or the
-// model's signature. Also spells named_struct('a', 1) the way DuckDB does. All other text stays as it is.
+// model's signature. Also spells Spark's named_struct('a', 1) and array('a', 'b') the way DuckDB does. All other
+// text stays as it is.
 
 import { ServingError } from '#core/errors.ts';
 import type { EndpointDescription } from '#functions/function.ts';
@@ -35,6 +36,7 @@ const QUERY_PARAMETERS = [
   'responseformat',
   'cache',
 ];
+const QUERIES = new Set(['select', 'with', 'from', 'values', 'table']);
 const CLAUSES = new Set([
   'select',
   'from',
@@ -79,6 +81,7 @@ export function rewriteCalls(text: string, tokens: readonly Token[], context: Re
     if (token.value === 'ai_query') edits.push(...queryEdits(tokens, index, close, context));
     else if (token.value === 'predict') edits.push(...predictEdits(tokens, index, close, context));
     else if (token.value === 'named_struct') edits.push(...namedStructEdits(tokens, index, close));
+    else if (token.value === 'array') edits.push(...arrayEdits(tokens, index));
   }
   if (edits.length === 0) return text;
   edits.sort((left, right) => left.start - right.start);
@@ -175,6 +178,14 @@ function namedStructEdits(tokens: readonly Token[], index: number, close: number
     edits.push({ start: key.start, end: value.start, text: `"${text.replaceAll('"', '""')}" := ` });
   }
   return edits;
+}
+
+/** ARRAY('a', 'b') is a list; ARRAY(SELECT ...) is DuckDB's own. */
+function arrayEdits(tokens: readonly Token[], index: number): Edit[] {
+  const name = tokens[index] as Token;
+  const first = tokens[index + 2];
+  const isQuery = first?.text === '(' || (first?.kind === 'word' && QUERIES.has(first.value));
+  return isQuery ? [] : [{ start: name.start, end: name.end, text: 'list_value' }];
 }
 
 /** Arguments between the bracket at `open` and `close`, split at commas outside of inner brackets. */

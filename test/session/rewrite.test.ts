@@ -203,6 +203,17 @@ describe('the heading of a column', () => {
   });
 });
 
+describe("Spark's array", () => {
+  it('is a list, and a query in it stays a query', () => {
+    expect(rewrite("SELECT ai_classify(x, ARRAY('a', 'b'))")).toBe(
+      "SELECT ai_classify(x, list_value('a', 'b'))",
+    );
+    expect(rewrite('SELECT array(SELECT 1), ARRAY((FROM t)), ARRAY[1]')).toBe(
+      'SELECT array(SELECT 1), ARRAY((FROM t)), ARRAY[1]',
+    );
+  });
+});
+
 describe('other text', () => {
   it('is the same byte for byte around a call', () => {
     const before =
