@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { MINILM_ID, MINILM_SHA256 } from '../src/core/embedded-models.ts';
 import { formatTable, quantiseRows } from '../src/engines/static/table.ts';
-import { MINILM_ID, MINILM_SHA256 } from '../src/engines/weights/catalogue.ts';
 import { fetchWeights } from '../src/engines/weights/weights.ts';
 
 const DIMENSIONS = 256;

@@ -8,6 +8,7 @@ import type { DuckDBConnection } from '@duckdb/node-api';
 import { resolveSettings } from '#config/settings.ts';
 import { type Budget, LOCAL_OWNER } from '#core/call.ts';
 import { SYSTEM_CLOCK } from '#core/clock.ts';
+import { TINYLLAMA_ID } from '#core/embedded-models.ts';
 import type { EngineKind } from '#core/endpoint.ts';
 import { type Log, SILENT_LOG } from '#core/log.ts';
 import type { AnswerStore } from '#core/stores.ts';
@@ -32,7 +33,7 @@ import { DuckDbRegistryStore } from '#storage/registry-store.ts';
 import { openSecretStore, type SecretStore } from '#storage/secret-store.ts';
 import { DuckDbUsageStore } from '#storage/usage-store.ts';
 import { createCommands } from './app-commands.ts';
-import { createDefaults, EMBEDDED_CHAT_MODEL } from './app-defaults.ts';
+import { createDefaults } from './app-defaults.ts';
 import { createSystemTables } from './app-tables.ts';
 
 export interface AppOptions {
@@ -110,7 +111,7 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     modelCacheDir,
     resolveSecret: (reference) => secrets.resolve(reference),
     // 319 MB are fetched only when asked for by name (`models pull`); 17 MB when they are first needed.
-    allowDownload: (modelId) => modelId !== EMBEDDED_CHAT_MODEL,
+    allowDownload: (modelId) => modelId !== TINYLLAMA_ID,
     notify: options.notify ?? (() => {}),
     ...(options.onDownloadProgress ? { onDownloadProgress: options.onDownloadProgress } : {}),
   };
@@ -138,7 +139,7 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     defaultEndpoint: createDefaults({
       getSetting: (name) => registry.getSetting(name),
       listEndpoints,
-      hasEmbeddedChat: () => isPresent(EMBEDDED_CHAT_MODEL, modelCacheDir),
+      hasEmbeddedChat: () => isPresent(TINYLLAMA_ID, modelCacheDir),
     }),
     flushStores: async () => void (await Promise.all([usage.flush(), answers.flush()])),
     systemTables: createSystemTables({

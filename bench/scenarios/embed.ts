@@ -3,10 +3,10 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { MINILM_ID } from '#core/embedded-models.ts';
 import { SILENT_LOG } from '#core/log.ts';
 import type { EngineContext } from '#engines/engine.ts';
 import { staticEngine } from '#engines/static/static.ts';
-import { MINILM_ID } from '#engines/weights/catalogue.ts';
 import { findMails } from '../../src/demo/mails.ts';
 import { type BareResult, embedBare } from '../bare-text.ts';
 import { runPart } from '../parts.ts';

@@ -1,9 +1,9 @@
 // Which chat model the demo asks: a provider or a local server when its variable is set, else the embedded one.
 import { LOCAL_OWNER } from '#core/call.ts';
+import { TINYLLAMA_ENDPOINT, TINYLLAMA_ID } from '#core/embedded-models.ts';
 import type { ExternalModel } from '#core/endpoint.ts';
 import { loadWeights } from '#engines/weights/weights.ts';
 import type { App } from '../app.ts';
-import { EMBEDDED_CHAT_ENDPOINT, EMBEDDED_CHAT_MODEL } from '../app-defaults.ts';
 
 export const DEMO_ENDPOINT = 'demo-chat';
 
@@ -38,7 +38,7 @@ export async function prepareChat(
       description: `${external.name} at ${external.baseUrl ?? 'the provider'}`,
     };
   }
-  await loadWeights(EMBEDDED_CHAT_MODEL, {
+  await loadWeights(TINYLLAMA_ID, {
     ...fetchOptions,
     modelCacheDir: app.modelCacheDir,
     log: { debug() {}, info() {}, warn() {}, error() {} },
@@ -46,7 +46,7 @@ export async function prepareChat(
     allowDownload: () => true,
   });
   return {
-    endpoint: EMBEDDED_CHAT_ENDPOINT,
+    endpoint: TINYLLAMA_ENDPOINT,
     description:
       'TinyLlama 1.1B at two bits a weight, on this machine: small, so read its answers with a smile',
   };

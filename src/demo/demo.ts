@@ -7,13 +7,13 @@ import { StatusLine } from '#cli/status-line.ts';
 import { tableText } from '#cli/table.ts';
 import { LOCAL_OWNER } from '#core/call.ts';
 import { SYSTEM_CLOCK } from '#core/clock.ts';
+import { MINILM_ENDPOINT, STATIC_256_ENDPOINT } from '#core/embedded-models.ts';
 import { ServingError } from '#core/errors.ts';
 import type { StatementResult } from '#session/result.ts';
 import type { Session } from '#session/session.ts';
 import { packageRoot } from '#storage/package-root.ts';
 import type { App } from '../app.ts';
 import { openApp } from '../app.ts';
-import { EMBEDDING_ENDPOINT } from '../app-defaults.ts';
 import { prepareChat } from './chat-endpoint.ts';
 import { findMails } from './mails.ts';
 import * as sql from './statements.ts';
@@ -119,14 +119,14 @@ class Demo {
 /** MiniLM, fetched once; where it cannot be had, the word table that comes with the package. */
 async function findEmbedder(app: App, demo: Demo): Promise<sql.Embedder> {
   try {
-    await app.serving.openLocal(EMBEDDING_ENDPOINT, 'llm/v1/embeddings', LOCAL_OWNER);
-    return { endpoint: EMBEDDING_ENDPOINT, dimensions: 384 };
+    await app.serving.openLocal(MINILM_ENDPOINT, 'llm/v1/embeddings', LOCAL_OWNER);
+    return { endpoint: MINILM_ENDPOINT, dimensions: 384 };
   } catch (error) {
     if (!(error instanceof ServingError) || error.code !== 'MODEL_NOT_AVAILABLE') throw error;
     demo.say(
       `all-MiniLM-L6-v2 cannot be had here, so the smaller embedded-static-256 does its work. (${error.message})`,
     );
-    return { endpoint: 'embedded-static-256', dimensions: 256 };
+    return { endpoint: STATIC_256_ENDPOINT, dimensions: 256 };
   }
 }
 

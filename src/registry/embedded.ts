@@ -3,11 +3,20 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Task } from '#core/call.ts';
+import {
+  MINILM_ENDPOINT,
+  MINILM_ID,
+  MINILM_SHA256,
+  STATIC_256_ENDPOINT,
+  STATIC_256_ID,
+  TINYLLAMA_ENDPOINT,
+  TINYLLAMA_ID,
+  TINYLLAMA_SHA256,
+} from '#core/embedded-models.ts';
 import type { Endpoint, ModelVersion, RegisteredModel } from '#core/endpoint.ts';
 import { packageRoot } from '#storage/package-root.ts';
 
 export const EMBEDDED_PREFIX = 'embedded/';
-export const DEFAULT_EMBEDDING_ENDPOINT = 'embedded-all-minilm-l6-v2';
 
 export interface Embedded {
   readonly models: readonly RegisteredModel[];
@@ -17,12 +26,10 @@ export interface Embedded {
 
 // They have no moment of creation in a data directory; the day of the first release stands for it.
 const CREATED_AT_MS = Date.UTC(2026, 10, 1);
-const MINILM_SHA256 = 'afdb6f1a0e45b715d0bb9b11772f032c399babd23bfc31fed1c170afc848bdb1';
-const TINYLLAMA_SHA256 = '9ee11adf737960ff06123d5c4fba24d12c5b05ba460a7afa88950fbf2b61add0';
 
 export function createEmbedded(staticTable = readStaticManifest()): Embedded {
   const versions: readonly ModelVersion[] = [
-    version('embedded/all-minilm-l6-v2', '1', {
+    version(MINILM_ID, '1', {
       engine: 'onnx',
       task: 'llm/v1/embeddings',
       sha256: MINILM_SHA256,
@@ -30,14 +37,14 @@ export function createEmbedded(staticTable = readStaticManifest()): Embedded {
       dimensions: 384,
       description: 'Sentence embeddings, 384 dimensions (int8 ONNX). Fetched once, 17 MB.',
     }),
-    version('embedded/static-256', '1', {
+    version(STATIC_256_ID, '1', {
       engine: 'static',
       task: 'llm/v1/embeddings',
       ...staticTable,
       dimensions: 256,
       description: 'Fast embeddings from a word table, 256 dimensions. Comes with the package.',
     }),
-    version('embedded/tinyllama-1.1b-chat', '1', {
+    version(TINYLLAMA_ID, '1', {
       engine: 'llama',
       task: 'llm/v1/chat',
       sha256: TINYLLAMA_SHA256,
@@ -51,9 +58,9 @@ export function createEmbedded(staticTable = readStaticManifest()): Embedded {
   return {
     versions,
     models: [
-      model('embedded/all-minilm-l6-v2', 'Sentence embeddings that run on this machine.'),
-      model('embedded/static-256', 'Fast embeddings that run on this machine.'),
-      model('embedded/tinyllama-1.1b-chat', 'A small language model that runs on this machine.'),
+      model(MINILM_ID, 'Sentence embeddings that run on this machine.'),
+      model(STATIC_256_ID, 'Fast embeddings that run on this machine.'),
+      model(TINYLLAMA_ID, 'A small language model that runs on this machine.'),
       model('echo', 'Answers with what it was asked; for tests and dry runs.', {
         chat: '1',
         completions: '2',
@@ -61,9 +68,9 @@ export function createEmbedded(staticTable = readStaticManifest()): Embedded {
       }),
     ],
     endpoints: [
-      endpoint('embedded-all-minilm-l6-v2', 'embedded/all-minilm-l6-v2', '1', 'llm/v1/embeddings'),
-      endpoint('embedded-static-256', 'embedded/static-256', '1', 'llm/v1/embeddings'),
-      endpoint('embedded-tinyllama-1-1b-chat', 'embedded/tinyllama-1.1b-chat', '1', 'llm/v1/chat'),
+      endpoint(MINILM_ENDPOINT, MINILM_ID, '1', 'llm/v1/embeddings'),
+      endpoint(STATIC_256_ENDPOINT, STATIC_256_ID, '1', 'llm/v1/embeddings'),
+      endpoint(TINYLLAMA_ENDPOINT, TINYLLAMA_ID, '1', 'llm/v1/chat'),
       endpoint('echo-chat', 'echo', '1', 'llm/v1/chat'),
       endpoint('echo-completions', 'echo', '2', 'llm/v1/completions'),
       endpoint('echo-embeddings', 'echo', '3', 'llm/v1/embeddings'),

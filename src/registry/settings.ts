@@ -1,8 +1,8 @@
 // Settings of a data directory: which endpoint answers where a statement names none.
 import type { Task } from '#core/call.ts';
+import { MINILM_ENDPOINT } from '#core/embedded-models.ts';
 import type { Endpoint } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
-import { DEFAULT_EMBEDDING_ENDPOINT } from './embedded.ts';
 
 /** Name and the tasks its endpoint may have. Classifying works by chat, or by nearness of embeddings. */
 const SETTINGS = {
@@ -15,7 +15,7 @@ export type SettingName = keyof typeof SETTINGS;
 
 export const SETTING_DEFAULTS: Readonly<Record<SettingName, string | undefined>> = {
   default_chat_endpoint: undefined,
-  default_embedding_endpoint: DEFAULT_EMBEDDING_ENDPOINT,
+  default_embedding_endpoint: MINILM_ENDPOINT,
   default_classify_endpoint: undefined,
 };
 

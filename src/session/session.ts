@@ -162,10 +162,12 @@ export class Session {
   async #runInPasses(statement: Statement, options: StatementOptions): Promise<StatementResult> {
     const run = this.#createRun(options);
     const meter = new ProgressMeter(this.#dependencies.clock, options.onProgress);
-    const text = this.#rewrite(statement);
     const ended = await this.#whileRunning(run, options.signal, async (signal) => {
       if (statement.kind === 'explain')
-        return { result: await this.#orSqlError(this.#execute(text, options)), passes: 1 };
+        return {
+          result: await this.#orSqlError(this.#execute(this.#rewrite(statement), options)),
+          passes: 1,
+        };
       if (statement.kind === 'copy' && (await this.#mayAsk(copySource(statement)))) {
         await this.#passes(copySource(statement), run, meter, options, signal);
       }

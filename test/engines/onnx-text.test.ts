@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { MINILM_ID, MINILM_SHA256 } from '#core/embedded-models.ts';
 import type { Target } from '#core/endpoint.ts';
 import type { JsonObject } from '#core/json.ts';
 import { SILENT_LOG } from '#core/log.ts';
@@ -15,7 +16,6 @@ import { onnxEngine } from '#engines/onnx/onnx.ts';
 import { normalise, planRuns, pool } from '#engines/onnx/text-pooling.ts';
 import type { TextJob, TextReply } from '#engines/onnx/text-worker.ts';
 import { TextWorkers } from '#engines/onnx/text-workers.ts';
-import { MINILM_ID, MINILM_SHA256 } from '#engines/weights/catalogue.ts';
 import { fetchWeights, weightsDirectory } from '#engines/weights/weights.ts';
 import { describeEngine, expectCode } from './contract.ts';
 

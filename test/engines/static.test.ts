@@ -5,13 +5,14 @@ import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { STATIC_256_ID } from '#core/embedded-models.ts';
 import type { Target } from '#core/endpoint.ts';
 import { SILENT_LOG } from '#core/log.ts';
 import type { EngineContext, Runner } from '#engines/engine.ts';
 import { staticEngine } from '#engines/static/static.ts';
 import { formatTable, meanDirection, parseTable, quantiseRows } from '#engines/static/table.ts';
 import { WordPiece } from '#engines/static/wordpiece.ts';
-import { STATIC_256_ID, STATIC_256_SHA256, sizeOf, weightsOf } from '#engines/weights/catalogue.ts';
+import { STATIC_256_SHA256, sizeOf, weightsOf } from '#engines/weights/catalogue.ts';
 import { isPresent, weightsDirectory } from '#engines/weights/weights.ts';
 import { describeEngine, expectCode } from './contract.ts';
 

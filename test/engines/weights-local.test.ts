@@ -3,14 +3,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import {
-  MINILM_ID,
-  MINILM_SHA256,
-  STATIC_256_ID,
-  TINYLLAMA_ID,
-  WEIGHTS,
-  weightsOf,
-} from '#engines/weights/catalogue.ts';
+import { MINILM_ID, MINILM_SHA256, STATIC_256_ID, TINYLLAMA_ID } from '#core/embedded-models.ts';
+import { WEIGHTS, weightsOf } from '#engines/weights/catalogue.ts';
 import { hubOf } from '#engines/weights/hub.ts';
 import { importWeights, isPresent, weightsDirectory } from '#engines/weights/weights.ts';
 import { expectCode } from './contract.ts';

