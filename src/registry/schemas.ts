@@ -52,11 +52,11 @@ const externalModel = z
     price: z.strictObject({ inputPerMillion: dollars, outputPerMillion: dollars }).optional(),
   })
   .superRefine((model, context) => {
-    if (model.provider === 'anthropic' && model.task === 'llm/v1/embeddings') {
+    if (model.provider === 'anthropic' && model.task !== 'llm/v1/chat') {
       context.addIssue({
         code: 'custom',
         path: ['task'],
-        message: 'must be llm/v1/chat or llm/v1/completions; anthropic has no embeddings',
+        message: 'must be llm/v1/chat; anthropic offers nothing else',
       });
     }
     if (model.apiType === 'azure' && model.baseUrl === undefined) {

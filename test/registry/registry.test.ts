@@ -158,7 +158,15 @@ describe('endpoints', () => {
         name: 'x',
         servedEntities: [{ externalModel: { name: 'c', provider: 'anthropic', task: 'llm/v1/embeddings' } }],
       },
-      ['no embeddings'],
+      ['must be llm/v1/chat; anthropic offers nothing else'],
+    ],
+    [
+      'completions of anthropic',
+      {
+        name: 'x',
+        servedEntities: [{ externalModel: { name: 'c', provider: 'anthropic', task: 'llm/v1/completions' } }],
+      },
+      ['must be llm/v1/chat; anthropic offers nothing else'],
     ],
     [
       'entities of different tasks',
