@@ -1,23 +1,15 @@
 // CALL duckserve_...: the registry, the settings and the answer store from SQL, through the same validation as
 // the command line and HTTP.
-import type { Principal } from '#core/call.ts';
-import type { Endpoint, ModelVersion } from '#core/endpoint.ts';
 import type { Json } from '#core/json.ts';
 import type { AnswerStore } from '#core/stores.ts';
+import type { Registry } from '#registry/registry.ts';
 import type { Command } from '#session/commands.ts';
 
 export interface CommandTargets {
-  readonly registry: {
-    createEndpoint(spec: unknown, principal: Principal): Promise<Endpoint>;
-    deleteEndpoint(name: string): Promise<void>;
-    registerModel(
-      name: string,
-      path: string,
-      options: { readonly alias?: string; readonly description?: string },
-    ): Promise<ModelVersion>;
-    setAlias(model: string, alias: string, version: string): Promise<void>;
-    setSetting(name: string, value: string): Promise<void>;
-  };
+  readonly registry: Pick<
+    Registry,
+    'createEndpoint' | 'deleteEndpoint' | 'registerModel' | 'setAlias' | 'setSetting'
+  >;
   readonly answers: AnswerStore;
 }
 

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AppHandle, CliDeps, Io } from '#cli/program.ts';
 import { runCli } from '#cli/program.ts';
+import { type LogLevel, resolveSettings } from '#config/settings.ts';
 import { packageRoot } from '#storage/package-root.ts';
 import type { App } from './app.ts';
 import { createLog } from './log.ts';
@@ -28,7 +29,7 @@ const deps: CliDeps = {
   env: process.env,
   openApp: async (options) => {
     const { openApp } = await import('./app.ts');
-    return openApp({ ...options, log: createLog(process.env, options.verbose) });
+    return openApp({ ...options, log: createLog(logLevel(options.verbose)) });
   },
   startHttp: async (handle: AppHandle, options) => {
     const { startHttpServer } = await import('#server/http/server.ts');
@@ -41,7 +42,7 @@ const deps: CliDeps = {
         registry: app.registry,
         openSession: (session) => app.openSession(session),
         createBudget: app.createBudget,
-        log: createLog(process.env, false),
+        log: createLog(logLevel(false)),
         version,
         ...(authTokens.length > 0 ? { authTokens } : {}),
       },
@@ -52,11 +53,17 @@ const deps: CliDeps = {
     const { runDemo } = await import('./demo/demo.ts');
     await runDemo(options);
   },
-  pullWeights: async (modelId, dataDir, { stderr, isStderrTty }, from) => {
+  pullWeights: async (modelId, dataDir, io, from) => {
     const { pullWeights } = await import('./pull-weights.ts');
-    await pullWeights(modelId, dataDir, { stderr, isStderrTty }, from);
+    await pullWeights(modelId, dataDir, io, from);
   },
 };
+
+/** DUCKSERVE_LOG decides; without it --verbose says more. */
+function logLevel(isVerbose: boolean): LogLevel {
+  const flags = isVerbose && !process.env.DUCKSERVE_LOG ? { logLevel: 'debug' } : {};
+  return resolveSettings({ flags, env: process.env }).logLevel;
+}
 
 /** DUCKSERVE_TOKENS: SHA-256 hashes (hex) of the bearer tokens that are accepted, separated by commas. */
 function tokenHashes(env: NodeJS.ProcessEnv): readonly string[] {

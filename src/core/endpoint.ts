@@ -76,6 +76,16 @@ export interface SignatureColumn {
   readonly width?: number;
 }
 
+/** DuckDB's names of the column types. */
+export const DUCKDB_COLUMN_TYPES: Readonly<Record<ColumnType, string>> = {
+  boolean: 'BOOLEAN',
+  integer: 'INTEGER',
+  long: 'BIGINT',
+  float: 'FLOAT',
+  double: 'DOUBLE',
+  string: 'VARCHAR',
+};
+
 /** What goes into a custom model and what comes out; the order of inputs is the order of positional features. */
 export interface Signature {
   readonly inputs: readonly SignatureColumn[];
@@ -100,6 +110,15 @@ export interface ModelVersion {
   /** Engine settings of this version (pooling, context size, class labels). */
   readonly options: JsonObject;
   readonly createdAtMs: number;
+}
+
+/** What an engine says of a file before it is registered: which engine runs it, for what. */
+export interface ModelInspection {
+  readonly engine: EngineKind;
+  readonly task: Task;
+  readonly signature?: Signature;
+  readonly dimensions?: number;
+  readonly options: JsonObject;
 }
 
 export interface RegisteredModel {

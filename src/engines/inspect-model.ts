@@ -2,18 +2,8 @@
 // Only looks; copying and versioning are the registry's.
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';
-import type { Task } from '#core/call.ts';
-import type { EngineKind, Signature } from '#core/endpoint.ts';
+import type { ModelInspection } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
-import type { JsonObject } from '#core/json.ts';
-
-export interface ModelInspection {
-  readonly engine: EngineKind;
-  readonly task: Task;
-  readonly signature?: Signature;
-  readonly dimensions?: number;
-  readonly options: JsonObject;
-}
 
 /** `path` is an .onnx or .gguf file, or a folder with an .onnx and its tokenizer.json. Throws INVALID_PARAMETER. */
 export async function inspectModel(path: string): Promise<ModelInspection> {

@@ -1,7 +1,7 @@
 // predict: features of a row through a custom model. Features are a struct, a list, or several columns.
 // The statement's rewriting picks the private function that returns the type of the model's signature.
 import type { PredictOutput } from '#core/call.ts';
-import type { ColumnType, Signature } from '#core/endpoint.ts';
+import { DUCKDB_COLUMN_TYPES, type Signature } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
 import { isJsonObject, type Json, type JsonObject } from '#core/json.ts';
 import { type AiFunction, NULL_VALUE, outputOf, type ReturnType, requireText } from './function.ts';
@@ -69,21 +69,12 @@ export const predictBigint = predictAs('_predict_bigint', 'BIGINT');
 export const predictVarchar = predictAs('_predict_varchar', 'VARCHAR');
 export const predictBoolean = predictAs('_predict_boolean', 'BOOLEAN');
 
-const DUCKDB_TYPES: Readonly<Record<ColumnType, string>> = {
-  boolean: 'BOOLEAN',
-  integer: 'INTEGER',
-  long: 'BIGINT',
-  float: 'FLOAT',
-  double: 'DOUBLE',
-  string: 'VARCHAR',
-};
-
 /** DuckDB type of a prediction by the model's signature; undefined when the signature says nothing about outputs. */
 export function predictionType(signature: Signature | undefined): string | undefined {
   const outputs = signature?.outputs ?? [];
   if (outputs.length === 0) return undefined;
   const typeOf = (output: (typeof outputs)[number]) =>
-    DUCKDB_TYPES[output.type] + (output.width !== undefined && output.width >= 0 ? '[]' : '');
+    DUCKDB_COLUMN_TYPES[output.type] + (output.width !== undefined && output.width >= 0 ? '[]' : '');
   if (outputs.length === 1) return typeOf(outputs[0] as (typeof outputs)[number]);
   return `STRUCT(${outputs.map((output) => `"${output.name.replaceAll('"', '""')}" ${typeOf(output)}`).join(', ')})`;
 }

@@ -2,7 +2,7 @@
 import { join, relative, resolve, sep } from 'node:path';
 import { LOCAL_OWNER, type Principal, type Task } from '#core/call.ts';
 import type { Clock } from '#core/clock.ts';
-import type { EngineKind, ModelVersion, RegisteredModel, Signature } from '#core/endpoint.ts';
+import type { EngineKind, ModelInspection, ModelVersion, RegisteredModel } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
 import type { JsonObject } from '#core/json.ts';
 import type { Log } from '#core/log.ts';
@@ -13,14 +13,6 @@ import { EMBEDDED_PREFIX } from './embedded.ts';
 import { newEndpoint } from './endpoints.ts';
 import { parseName } from './schemas.ts';
 
-/** What an engine says of a file: which engine runs it, for what. */
-export interface ModelInspection {
-  readonly engine: EngineKind;
-  readonly task: Task;
-  readonly signature?: Signature;
-  readonly dimensions?: number;
-  readonly options: JsonObject;
-}
 /** Throws INVALID_PARAMETER for what cannot be run. */
 export type InspectModel = (path: string) => Promise<ModelInspection>;
 

@@ -1,22 +1,10 @@
 // What serving needs from the floors beside it, as narrow shapes: names to targets, who may ask, how much.
 // The registry is a Resolver; governance fills Authorize and Limits.
-import type { Call, Principal, Task, TokenUsage } from '#core/call.ts';
+import type { Call, Principal, TokenUsage } from '#core/call.ts';
 import type { Endpoint, Target } from '#core/endpoint.ts';
+import type { Resolution, ResolveOptions } from '#registry/endpoints.ts';
 
-export interface ResolveOptions {
-  readonly task?: Task;
-  /** Asks one served entity directly; the traffic split is ignored. */
-  readonly servedEntity?: string;
-  /** Uniform in [0, 1); picks the route of a traffic split. */
-  readonly random?: number;
-}
-
-export interface Resolution {
-  readonly endpoint: Endpoint;
-  readonly target: Target;
-  /** Targets asked in order for what the first could not answer. */
-  readonly fallbacks: readonly Target[];
-}
+export type { Resolution };
 
 export interface Resolver {
   /** From memory, no I/O. Throws ENDPOINT_NOT_FOUND, WRONG_TASK. */

@@ -1,26 +1,17 @@
 // The passes of one statement: run it, ask what it raised, run it again, until a pass raises nothing.
 // ARCHITECTURE section 4 is the contract. How a pass is undone (transactions) is the `execute` it is given.
 import { availableParallelism } from 'node:os';
-import type { Budget, Origin, Principal } from '#core/call.ts';
 import { ServingError, throwIfAborted } from '#core/errors.ts';
-import type { Serving } from '#serving/serving.ts';
-import { askAll } from './ask.ts';
-import type { ProgressMeter } from './progress.ts';
+import { type AskOptions, askAll } from './ask.ts';
 import type { StatementRun } from './statement-run.ts';
 
-export interface PassOptions<T> {
+export interface PassOptions<T> extends AskOptions {
   readonly run: StatementRun;
   /** Runs the statement once. `isSettled` tells afterwards whether its effect may stay; it must undo it otherwise. */
   readonly execute: (pass: number) => Promise<T>;
   readonly mayStopEarly: boolean;
   /** Says of the result of a pass with open rows that it is the result all the same (early-stop.ts). */
   readonly isEnough?: ((result: T) => boolean) | undefined;
-  readonly serving: Serving;
-  readonly principal: Principal;
-  readonly origin: Origin;
-  readonly signal: AbortSignal;
-  readonly budget: Budget | undefined;
-  readonly meter: ProgressMeter;
 }
 
 /** Questions of the first pass of a statement that could stop early; doubled with every pass. */
@@ -36,8 +27,7 @@ const PATIENT_CHUNKS = 16 * availableParallelism();
 
 /** The result of the first pass without a question. Throws the error of that pass, or what ended the asking. */
 export async function runPasses<T>(options: PassOptions<T>): Promise<{ result: T; passes: number }> {
-  const { run, signal, meter } = options;
-  const { isEnough } = options;
+  const { run, signal, meter, isEnough } = options;
   let maxQuestions = isEnough
     ? FIRST_QUESTIONS_OF_ANY
     : options.mayStopEarly

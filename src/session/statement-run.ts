@@ -18,7 +18,6 @@ export class StatementRun {
   readonly #startedAtMs: number;
   #toLoad = new Map<string, { endpoint: string; task: Task }>();
   #failure: ServingError | undefined;
-  #isAbandoned = false;
   #fullChunks = 0;
   #refused: ServingError | undefined;
   /** False where an error would cost the user's transaction. */
@@ -43,7 +42,6 @@ export class StatementRun {
   beginPass(maxQuestions: number): void {
     this.sheet.beginPass({ maxQuestions });
     this.#failure = undefined;
-    this.#isAbandoned = false;
     this.#fullChunks = 0;
     this.#locals.clear();
   }
@@ -56,17 +54,12 @@ export class StatementRun {
   }
 
   abandonPass(): Error {
-    this.#isAbandoned = true;
     this.sheet.leaveOpen();
     return new PassAbandoned('duckserve ended this pass early');
   }
 
   isAbandoned(error: Error): boolean {
     return error instanceof PassAbandoned;
-  }
-
-  get wasAbandoned(): boolean {
-    return this.#isAbandoned;
   }
 
   /** Ends the statement with this error whatever else is open: asking on would pay for nothing. */

@@ -1,19 +1,10 @@
 // Values in and out of tensors: columns of features are checked and written into reused buffers, output tensors
 // are read into prediction columns. Error messages here are what a user of predict() sees most.
-import type { SignatureColumn } from '#core/endpoint.ts';
+import { DUCKDB_COLUMN_TYPES, type SignatureColumn } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
 import type { FeatureColumn, PredictionColumn } from '../engine.ts';
 import { indexOfName, type OutputPlan, type Schema } from './tabular-schema.ts';
 import type { ElementType, Feed, TensorData } from './tabular-session.ts';
-
-const SQL_TYPE = {
-  boolean: 'BOOLEAN',
-  integer: 'INTEGER',
-  long: 'BIGINT',
-  float: 'FLOAT',
-  double: 'DOUBLE',
-  string: 'VARCHAR',
-} as const;
 
 /** The feature columns in the order of the signature; null for an optional one that was not given. */
 export function matchColumns(
@@ -137,7 +128,7 @@ export class FeatureWriter {
     return mismatch(
       this.#model,
       this.#schema.features,
-      `"${name}" is ${shown}, which is no ${SQL_TYPE[type]}; if the column holds the right values in another type, cast it (${name}::${SQL_TYPE[type]})`,
+      `"${name}" is ${shown}, which is no ${DUCKDB_COLUMN_TYPES[type]}; if the column holds the right values in another type, cast it (${name}::${DUCKDB_COLUMN_TYPES[type]})`,
     );
   }
 }
@@ -274,7 +265,7 @@ function largestOf(data: Exclude<TensorData, string[]>, start: number, width: nu
 }
 
 export function mismatch(model: string, features: readonly SignatureColumn[], problem: string): ServingError {
-  const expected = features.map(({ name, type }) => `${name} ${SQL_TYPE[type]}`).join(', ');
+  const expected = features.map(({ name, type }) => `${name} ${DUCKDB_COLUMN_TYPES[type]}`).join(', ');
   return new ServingError(
     'SCHEMA_MISMATCH',
     `The features do not fit model "${model}": ${problem}. It expects ${features.length}: ${expected}.`,
