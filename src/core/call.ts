@@ -13,10 +13,23 @@ export type Origin = 'sql' | 'http' | 'pg' | 'cli' | 'library';
 /** Who asks. Without authentication there is one: the local owner of the data directory. */
 export interface Principal {
   readonly id: string;
+  /** A user's name or mail address, a service principal's application id. Limits, permissions and usage rows use it. */
   readonly name: string;
   readonly kind: 'user' | 'service_principal';
   readonly isAdmin: boolean;
+  /** Names of the groups it is in. */
+  readonly groups?: readonly string[];
+  /** What its token may be used for; absent: for everything the principal may do. */
+  readonly scopes?: readonly TokenScope[];
+  /** Endpoints its token is for; absent: for all that the principal may use. */
+  readonly endpoints?: readonly string[];
 }
+
+/** `query`: ask endpoints; `manage`: create and change them; `sql`: run statements. */
+export type TokenScope = 'query' | 'manage' | 'sql';
+export const TOKEN_SCOPES: readonly TokenScope[] = ['query', 'manage', 'sql'];
+
+/** The owner of the data directory: who asks where nobody has to say who they are. */
 export const LOCAL_OWNER: Principal = { id: 'local-owner', name: 'local', kind: 'user', isAdmin: true };
 
 export interface ToolCall {
@@ -124,15 +137,32 @@ export interface Spend {
   readonly cost: number;
 }
 
-/** A limit over several calls (a statement, a session). Reserved before the engine is asked, settled after. */
+/**
+ * A limit over several calls: of a statement or session, or a meter of governance (rates and money of a principal
+ * and an endpoint). Reserved for each request before the engine is asked, settled after.
+ */
 export interface Budget {
   readonly limits: { readonly maxCalls?: number; readonly maxTokens?: number; readonly maxCost?: number };
-  /** Resolves when the spend is held back; waits while reservations in flight could still free enough; throws BUDGET_EXCEEDED. */
+  /**
+   * Resolves when the spend is held back; waits while reservations in flight (of a meter: also the turn of the
+   * minute, where its caller can wait) could still free enough; throws BUDGET_EXCEEDED, RATE_LIMIT_EXCEEDED.
+   */
   reserve(spend: Spend, signal?: AbortSignal): Promise<Reservation>;
+  /** The same without waiting, for the hot path: undefined where `reserve` would wait. Same errors. Absent: it always waits. */
+  tryReserve?(spend: Spend): Reservation | undefined;
 }
 export interface Reservation {
   /** Replaces what was held back by what was really spent. Exactly once. */
   settle(actual: Spend): void;
+}
+
+/** What a door knows of the program that asks. For the usage tables; decides nothing. */
+export interface ClientFacts {
+  /** The interface that was spoken, e.g. `openai/v1/chat/completions`, `anthropic/v1/messages`, `mlflow/invocations`. */
+  readonly apiType: string;
+  readonly path?: string;
+  readonly userAgent?: string;
+  readonly requestTags?: Readonly<Record<string, string>>;
 }
 
 export interface Call {
@@ -145,7 +175,12 @@ export interface Call {
   readonly origin: Origin;
   readonly cache: CacheMode;
   readonly signal?: AbortSignal;
+  /** Epoch milliseconds at which its caller began to wait, where that was before serving was asked. Deadlines count from it. */
+  readonly startedAtMs?: number;
+  /** Epoch milliseconds by which all of it (queue, retries, fallbacks) must be over; then TIMEOUT. */
+  readonly deadlineMs?: number;
   readonly budget?: Budget;
+  readonly client?: ClientFacts;
   /** Asks one served entity directly; the traffic split is ignored. */
   readonly servedEntity?: string;
   readonly clientRequestId?: string;

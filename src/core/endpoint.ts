@@ -2,13 +2,31 @@
 import type { Task } from './call.ts';
 import type { JsonObject } from './json.ts';
 
-/** External providers. `openai` is any server of the OpenAI API (Azure, vLLM, Ollama, llama.cpp, LM Studio). */
-export type Provider = 'openai' | 'anthropic';
-export const PROVIDERS: readonly Provider[] = ['openai', 'anthropic'];
+/**
+ * External providers, by Databricks' names. `openai` is any server of the OpenAI API (Azure, vLLM, Ollama,
+ * llama.cpp, LM Studio); `custom` is one too, with its own way to send the key.
+ */
+export type Provider =
+  | 'openai'
+  | 'anthropic'
+  | 'cohere'
+  | 'amazon-bedrock'
+  | 'google-cloud-vertex-ai'
+  | 'databricks-model-serving'
+  | 'custom';
+export const PROVIDERS: readonly Provider[] = [
+  'openai',
+  'anthropic',
+  'cohere',
+  'amazon-bedrock',
+  'google-cloud-vertex-ai',
+  'databricks-model-serving',
+  'custom',
+];
 
 /** Engines that run models. The providers are engines of the same name. */
 export type EngineKind = Provider | 'onnx' | 'static' | 'llama' | 'echo';
-export const ENGINE_KINDS: readonly EngineKind[] = ['openai', 'anthropic', 'onnx', 'static', 'llama', 'echo'];
+export const ENGINE_KINDS: readonly EngineKind[] = [...PROVIDERS, 'onnx', 'static', 'llama', 'echo'];
 
 /** US dollars per million tokens. */
 export interface Price {
@@ -16,30 +34,117 @@ export interface Price {
   readonly outputPerMillion: number;
 }
 
-/** A model that another server runs. `apiKey` is a reference such as `{{env/OPENAI_API_KEY}}`, never the key. */
+/**
+ * A model that another server runs. Whatever is secret (`apiKey`, `privateKey`, ...) is a reference such as
+ * `{{env/OPENAI_API_KEY}}` or `{{secrets/scope/key}}`, never the secret itself.
+ */
 export interface ExternalModel {
   readonly name: string;
   readonly provider: Provider;
   readonly task: Exclude<Task, 'predict'>;
+  /** Workspace URL of `databricks-model-serving`; for the clouds an override of the address made of the region. */
   readonly baseUrl?: string;
   readonly apiKey?: string;
   readonly organization?: string;
-  /** `azure` puts the deployment into the path and the key into the `api-key` header. */
-  readonly apiType?: 'openai' | 'azure';
+  /** `azure` puts the deployment into the path and the key into the `api-key` header; `azuread` asks Entra for a token. */
+  readonly apiType?: 'openai' | 'azure' | 'azuread';
   readonly apiVersion?: string;
+  /** `openai` with `azure` or `azuread`: name of the deployment; absent: the name of the model. */
+  readonly deployment?: string;
+  readonly entra?: {
+    readonly tenantId: string;
+    readonly clientId: string;
+    readonly clientSecret: string;
+    /** Where tokens are asked for; absent: `https://login.microsoftonline.com`. */
+    readonly authorityUrl?: string;
+  };
+  readonly bedrock?: {
+    readonly region: string;
+    /** `anthropic`, `cohere`, `ai21labs`, `amazon` or `grok`. */
+    readonly modelProvider: string;
+    readonly accessKeyId?: string;
+    readonly secretAccessKey?: string;
+    readonly sessionToken?: string;
+  };
+  readonly vertex?: {
+    readonly projectId: string;
+    readonly region: string;
+    /** The JSON of a service account. */
+    readonly privateKey?: string;
+  };
+  /** `custom`: the header that carries `apiKey`; absent: `Authorization: Bearer`. */
+  readonly apiKeyHeader?: string;
   /** Upper bound for the adaptive concurrency; the target starts lower and finds its own limit. */
   readonly maxConcurrency?: number;
   /** Per request, in milliseconds. */
   readonly timeoutMs?: number;
+  /** Absent: that of the price table, where it has one. */
   readonly price?: Price;
 }
 
 export interface ServedEntity {
   readonly name: string;
+  /** Stays the same while the entity is in the endpoint's configuration; in usage rows. */
+  readonly id?: string;
   readonly externalModel?: ExternalModel;
   /** A registered model (name) and its version number or alias; exclusive with `externalModel`. */
   readonly entityName?: string;
   readonly entityVersion?: string;
+  /** Databricks' fields that mean nothing here (workload_size, ...), in their spelling; given back as they were set. */
+  readonly settings?: JsonObject;
+}
+
+/** `user` without principal: each user has a limit of this size; `user_group`: all members share one. */
+export interface RateLimit {
+  readonly key: 'endpoint' | 'user' | 'user_group' | 'service_principal';
+  /** Name of the user, group or service principal. */
+  readonly principal?: string;
+  /** Requests to a model per period. */
+  readonly calls?: number;
+  /** Input and output tokens per period. */
+  readonly tokens?: number;
+  readonly renewalPeriod: 'minute';
+}
+
+/** Ours: money per UTC day or calendar month, reserved before a request and settled after it; never crossed. */
+export interface MoneyBudget {
+  readonly key: RateLimit['key'];
+  readonly principal?: string;
+  /** US dollars. */
+  readonly amount: number;
+  readonly renewalPeriod: 'day' | 'month';
+}
+
+export interface GuardrailRules {
+  readonly safety?: boolean;
+  readonly pii?: { readonly behavior: 'NONE' | 'BLOCK' | 'MASK' };
+  readonly invalidKeywords?: readonly string[];
+  /** Input only. */
+  readonly validTopics?: readonly string[];
+  /** Ours: the chat endpoint that judges safety and topics. */
+  readonly judgeEndpoint?: string;
+  /** Ours: an endpoint that answers `{"decision": "proceed|sanitize|reject", ...}`. */
+  readonly customEndpoint?: string;
+}
+
+/** Policies of an endpoint, after Databricks' `ai_gateway`. What is absent was not set. */
+export interface AiGateway {
+  readonly usageTracking?: { readonly enabled: boolean };
+  readonly inferenceTable?: {
+    readonly enabled: boolean;
+    readonly catalogName?: string;
+    readonly schemaName?: string;
+    readonly tableNamePrefix?: string;
+  };
+  readonly rateLimits?: readonly RateLimit[];
+  readonly guardrails?: { readonly input?: GuardrailRules; readonly output?: GuardrailRules };
+  readonly fallback?: { readonly enabled: boolean };
+  /** Ours. */
+  readonly budgets?: readonly MoneyBudget[];
+  /** Ours: a second request to the same target when the first takes longer than this quantile of the past ones. */
+  readonly hedging?: { readonly quantile: number; readonly maxExtraPercent: number };
+  /** Ours: deadline of a whole call, retries and fallbacks included, in milliseconds. */
+  readonly timeoutMs?: number;
 }
 
 export interface Route {
@@ -58,11 +163,18 @@ export interface Endpoint {
   readonly description: string;
   readonly tags: readonly { readonly key: string; readonly value: string }[];
   readonly creator: string;
+  /** Absent: a user. */
+  readonly creatorKind?: 'user' | 'service_principal';
   /** Epoch milliseconds. */
   readonly createdAtMs: number;
   readonly updatedAtMs: number;
   /** Built in: exists in every data directory, cannot be changed or deleted. */
   readonly isEmbedded: boolean;
+  readonly aiGateway?: AiGateway;
+  /** Stopped by hand: refuses queries with ENDPOINT_STOPPED until it is started. */
+  readonly isStopped?: boolean;
+  /** Databricks' fields that mean nothing here (email_notifications, ...), in their spelling; given back as set. */
+  readonly settings?: JsonObject;
 }
 
 /** Column types of MLflow signatures. */
@@ -139,4 +251,9 @@ export interface Target {
   readonly model: string;
   readonly externalModel?: ExternalModel;
   readonly modelVersion?: ModelVersion;
+  readonly endpointId?: string;
+  readonly servedEntityId?: string;
+  readonly configVersion?: number;
+  /** That of the external model, or of the price table. Absent for an external model: not known. */
+  readonly price?: Price;
 }

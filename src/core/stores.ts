@@ -59,12 +59,55 @@ export interface UsageRow {
   readonly durationMs: number;
   readonly isStreaming: boolean;
   readonly usageContext: Readonly<Record<string, string>> | null;
+  /** Absent members are NULL in the table. */
+  readonly endpointId?: string;
+  readonly servedEntityId?: string;
+  readonly requesterType?: 'user' | 'service_principal';
+  readonly apiType?: string;
+  readonly path?: string;
+  readonly userAgent?: string;
+  readonly requestTags?: Readonly<Record<string, string>>;
+  /** Until the first event of a stream. */
+  readonly timeToFirstByteMs?: number;
+  readonly inputCharacters?: number;
+  readonly outputCharacters?: number;
+}
+
+/** Request and answer of one call, for the inference table of its endpoint. */
+export interface PayloadRow {
+  readonly table: { readonly catalog: string; readonly schema: string; readonly name: string };
+  readonly requestId: string;
+  readonly clientRequestId: string | null;
+  readonly requestTimeMs: number;
+  readonly statusCode: number;
+  readonly samplingFraction: number;
+  readonly durationMs: number;
+  /** JSON texts in the OpenAI or MLflow shape; null where they are over the limit or there is none. */
+  readonly request: string | null;
+  readonly response: string | null;
+  readonly servedEntityId: string | null;
+  readonly requester: string;
+  /** E.g. `MAX_REQUEST_SIZE_EXCEEDED`. */
+  readonly loggingErrorCodes: readonly string[];
 }
 
 export interface UsageStore {
-  /** Queued; on disk at the next flush, at most one interval (100 ms) later. Never throws. */
+  /** Queued; on disk at the next write, at most one interval (100 ms) later. Never throws. */
   add(row: UsageRow): void;
+  /** Rows of another process of the same server, as lines of `encodeUsageRow`. Never throws. */
+  addEncoded?(lines: string): void;
+  /** Rows that are not on disk yet; many only where the disk refuses them. */
+  readonly waitingRows?: number;
+  /** Rows that were given up because the disk refused them for too long. */
+  readonly lostRows?: number;
+  /** Queued and written like usage rows. Never throws. */
+  addPayload?(row: PayloadRow): void;
+  /** Resolves when everything added so far would survive SIGKILL; callers at the same time share one write. */
+  persist?(): Promise<void>;
+  /** Resolves when everything added so far can be read in SQL. */
   flush(): Promise<void>;
+  /** True: a call is answered only after its rows are on disk: `persist` is awaited before the answer is given. */
+  readonly isDurable?: boolean;
 }
 
 /** How fast a model has answered before, also before this process began. */
