@@ -11,6 +11,7 @@ export interface SettingFlags {
   readonly data?: string | undefined;
   readonly models?: string | undefined;
   readonly logLevel?: string | undefined;
+  readonly isDurable?: boolean | undefined;
 }
 
 export interface Settings {
@@ -25,6 +26,12 @@ export interface Settings {
     readonly maxBytes?: number;
     readonly ttlMs: number;
     readonly memoryEntries: number;
+  };
+  readonly usage: {
+    /** A call is answered only after its usage row is on disk. */
+    readonly isDurable: boolean;
+    /** Rows of usage and of inference tables older than this are deleted. */
+    readonly retentionMs: number;
   };
   readonly logLevel: LogLevel;
 }
@@ -45,6 +52,7 @@ export function resolveSettings(given: {
   const filesDir = dataDir ?? resolve(DEFAULT_DATA_DIR);
   const maxBytes = readNumber(env, 'DUCKSERVE_ANSWERS_MAX_BYTES', 1_000_000, Number.MAX_SAFE_INTEGER);
   const ttlDays = readNumber(env, 'DUCKSERVE_ANSWERS_TTL_DAYS', 0, 36_500, false) ?? 30;
+  const retentionDays = readNumber(env, 'DUCKSERVE_USAGE_RETENTION_DAYS', 0, 36_500, false) ?? 30;
   return {
     dataDir,
     modelCacheDir: resolve(flags.models ?? nonEmpty(env.DUCKSERVE_MODELS) ?? join(filesDir, 'models')),
@@ -55,6 +63,11 @@ export function resolveSettings(given: {
       // 0 days: never too old.
       ttlMs: ttlDays === 0 ? Number.POSITIVE_INFINITY : ttlDays * DAY_MS,
       memoryEntries: readNumber(env, 'DUCKSERVE_ANSWERS_IN_MEMORY', 1, 100_000_000) ?? 50_000,
+    },
+    usage: {
+      isDurable: readIsDurable(flags, env),
+      // 0 days: all are kept.
+      retentionMs: retentionDays === 0 ? Number.POSITIVE_INFINITY : retentionDays * DAY_MS,
     },
     logLevel: readLogLevel(flags, env),
   };
@@ -69,6 +82,13 @@ function readLogLevel(flags: SettingFlags, env: Readonly<Record<string, string |
     value,
     `one of ${LOG_LEVELS.join(', ')}`,
   );
+}
+
+function readIsDurable(flags: SettingFlags, env: Readonly<Record<string, string | undefined>>): boolean {
+  if (flags.isDurable !== undefined) return flags.isDurable;
+  const value = nonEmpty(env.DUCKSERVE_USAGE) ?? 'batched';
+  if (value === 'batched' || value === 'durable') return value === 'durable';
+  throw invalid('DUCKSERVE_USAGE', value, 'batched or durable');
 }
 
 function readNumber(

@@ -3,6 +3,7 @@
 import { ServingError } from '#core/errors.ts';
 import type { Token } from './lexer.ts';
 import type { Statement } from './statement.ts';
+import { isPrices, writesPrices } from './system-names.ts';
 
 const CATALOG = 'duckserve';
 /** Words after which the thing to be changed is named. */
@@ -30,13 +31,14 @@ export function refuseSystemChange(statement: Statement): void {
   if (kind === 'read' || kind === 'explain' || kind === 'estimate' || kind === 'call' || kind === 'set')
     return;
   if (kind === 'copy') return;
+  const editsPrices = writesPrices(statement);
   tokens.forEach((token, index) => {
     if (!isCatalog(token)) return;
     const before = tokens[index - 1];
     const word = before?.kind === 'word' ? before.value : '';
     const isDeleted = word === 'from' && tokens[index - 2]?.value === 'delete';
     const isTarget = BEFORE_TARGET.has(word) || isDeleted || (kind === 'setting' && namesPath(tokens));
-    if (isTarget) throw refusal(tokens, index);
+    if (isTarget && !(editsPrices && isPrices(tokens, index))) throw refusal(tokens, index);
   });
   if (
     kind === 'setting' &&
@@ -63,7 +65,7 @@ function refusal(tokens: readonly Token[], index: number): ServingError {
   const wayOut =
     table === 'answers'
       ? 'To forget answers: CALL duckserve_clear_answers().'
-      : 'The registry is changed by CALL duckserve_...() (see FROM duckserve.commands), the command line or HTTP; usage is never changed.';
+      : 'The registry is changed by CALL duckserve_...() (see FROM duckserve.commands), the command line or HTTP; duckserve.prices is edited by INSERT, UPDATE and DELETE; usage is never changed.';
   return new ServingError(
     'PERMISSION_DENIED',
     `The system catalog "${CATALOG}" can be read but not changed by SQL. ${wayOut}`,

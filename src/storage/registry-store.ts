@@ -3,6 +3,7 @@
 import type { DuckDBConnection } from '@duckdb/node-api';
 import { ServingError } from '#core/errors.ts';
 import type { Json } from '#core/json.ts';
+import { toJsonText } from './json-text.ts';
 
 export interface StoredDocument {
   readonly kind: string;
@@ -34,6 +35,7 @@ const LOAD = `SELECT kind, key, document::VARCHAR, epoch_ms(updated_at)::DOUBLE
 
 export class DuckDbRegistryStore implements RegistryStore {
   readonly #connection: DuckDBConnection;
+  readonly #listeners = new Set<(changes: readonly RegistryChange[]) => void>();
   // One transaction at a time: a connection has only one.
   #tail: Promise<void> = Promise.resolve();
 
@@ -62,9 +64,19 @@ export class DuckDbRegistryStore implements RegistryStore {
   }
 
   transact(changes: readonly RegistryChange[]): Promise<void> {
-    const done = this.#tail.then(() => this.#write(lastOfEachKey(changes)));
+    const done = this.#tail
+      .then(() => this.#write(lastOfEachKey(changes)))
+      .then(() => {
+        for (const listener of this.#listeners) listener(changes);
+      });
     this.#tail = done.catch(() => undefined);
     return done;
+  }
+
+  /** Heard after every change; gives a function that ends it. Must not throw. */
+  onChange(listener: (changes: readonly RegistryChange[]) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   async #write(changes: readonly RegistryChange[]): Promise<void> {
@@ -73,7 +85,7 @@ export class DuckDbRegistryStore implements RegistryStore {
       await this.#connection.run('BEGIN TRANSACTION');
       for (const change of changes) {
         if (change.type === 'delete') await this.#connection.run(DELETE, [change.kind, change.key]);
-        else await this.#connection.run(PUT, [change.kind, change.key, JSON.stringify(change.document)]);
+        else await this.#connection.run(PUT, [change.kind, change.key, toJsonText(change.document)]);
       }
       await this.#connection.run('COMMIT');
     } catch (error) {

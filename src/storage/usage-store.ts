@@ -1,47 +1,13 @@
-// The ledger in the system database: rows are queued and inserted in batches, so that recording a call costs
-// microseconds. It never throws to callers: a call that was answered must not fail for its ledger.
-import type { DuckDBConnection, DuckDBPreparedStatement } from '@duckdb/node-api';
+// The ledger: rows are queued, written to a journal every 100 ms, and imported into DuckDB in large batches, because
+// an INSERT costs fifty times what a line does. It never throws to callers: a call that was answered must not fail
+// for its ledger. What the rows look like is in usage-encoding.ts, inference tables are in payload-tables.ts.
+import type { DuckDBConnection } from '@duckdb/node-api';
 import type { Clock } from '#core/clock.ts';
-import type { Json } from '#core/json.ts';
 import type { Log } from '#core/log.ts';
-import type { PastRate, UsageRow, UsageStore } from '#core/stores.ts';
-
-/** Columns of duckserve.usage in table order: name, type in JSON, value of a row. */
-const COLUMNS: readonly (readonly [name: string, type: string, value: (row: UsageRow) => Json])[] = [
-  ['request_id', 'VARCHAR', (row) => row.requestId],
-  ['call_id', 'VARCHAR', (row) => row.callId],
-  ['client_request_id', 'VARCHAR', (row) => row.clientRequestId],
-  ['request_time', 'BIGINT', (row) => toWhole(row.requestTimeMs * 1_000)],
-  ['requester', 'VARCHAR', (row) => row.requester],
-  ['origin', 'VARCHAR', (row) => row.origin],
-  ['endpoint', 'VARCHAR', (row) => row.endpoint],
-  ['served_entity', 'VARCHAR', (row) => row.servedEntity],
-  ['model', 'VARCHAR', (row) => row.model],
-  ['engine', 'VARCHAR', (row) => row.engine],
-  ['task', 'VARCHAR', (row) => row.task],
-  ['status_code', 'INTEGER', (row) => row.statusCode],
-  ['error_code', 'VARCHAR', (row) => row.errorCode],
-  ['error_message', 'VARCHAR', (row) => row.errorMessage],
-  ['input_count', 'INTEGER', (row) => row.inputCount],
-  ['cached_count', 'INTEGER', (row) => row.cachedCount],
-  ['attempts', 'INTEGER', (row) => row.attempts],
-  ['input_tokens', 'BIGINT', (row) => toWhole(row.inputTokens)],
-  ['output_tokens', 'BIGINT', (row) => toWhole(row.outputTokens)],
-  ['cost', 'DOUBLE', (row) => row.cost],
-  ['duration_ms', 'DOUBLE', (row) => row.durationMs],
-  ['is_streaming', 'BOOLEAN', (row) => row.isStreaming],
-  ['usage_context', 'MAP(VARCHAR, VARCHAR)', (row) => row.usageContext],
-];
-
-/**
- * Rows travel as one JSON text that DuckDB reads on a thread of its own. Its appender would work on this thread,
- * and every batch would hold up the event loop for some milliseconds.
- */
-const INSERT = `INSERT INTO duckserve.main.usage SELECT ${COLUMNS.map(([name]) =>
-  name === 'request_time' ? 'make_timestamp(r.request_time)' : `r.${name}`,
-).join(
-  ', ',
-)} FROM (SELECT unnest(from_json($1::JSON, '[{${COLUMNS.map(([name, type]) => `"${name}": "${type}"`).join(', ')}}]')) AS r)`;
+import type { PastRate, PayloadRow, UsageRow, UsageStore } from '#core/stores.ts';
+import { type Journal, openJournal, type Segment } from './journal.ts';
+import { importPayloads } from './payload-tables.ts';
+import { encodePayloadRow, encodeUsageRow, INSERT_USAGE } from './usage-encoding.ts';
 
 /** The last requests that were answered, and the best rate among any fifty of them in a row. */
 const PAST_RATE = `
@@ -57,27 +23,76 @@ WITH recent AS (
 )
 SELECT max(rate)::DOUBLE, avg(duration_ms)::DOUBLE FROM rated`;
 
-const INTERVAL_MS = 100;
-const BATCH_ROWS = 4_096;
-/** Rows kept while the database refuses them; the oldest are given up after that. */
+const WRITE_INTERVAL_MS = 100;
+/** After this time with little to write, what is in the journal is imported. */
+const IMPORT_INTERVAL_MS = 1_000;
+const FEW_ROWS = 200;
+/** So that a reader never waits for the import of more than this. */
+const MAX_UNIMPORTED_ROWS = 250_000;
+/** Rows kept while the disk refuses them; the oldest are given up after that. */
 const MAX_QUEUED_ROWS = 500_000;
+/** The same for rows that come as lines. */
+const MAX_QUEUED_CHARACTERS = MAX_QUEUED_ROWS * 500;
+
+export interface UsageStoreOptions {
+  /** One of its own (`database.connect()`); closed with the store. */
+  readonly connection: DuckDBConnection;
+  /** Directory of the journal; null keeps it in memory. */
+  readonly journalDir: string | null;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** A call is answered only after its rows are on disk. */
+  readonly isDurable?: boolean;
+}
+
+/** Imports what an earlier process left in its journal. */
+export async function openUsageStore(options: UsageStoreOptions): Promise<DuckDbUsageStore> {
+  const { journalDir, clock } = options;
+  const store = new DuckDbUsageStore(
+    options,
+    await openJournal(journalDir, 'usage', clock),
+    await openJournal(journalDir, 'payloads', clock),
+  );
+  await store.flush();
+  return store;
+}
 
 export class DuckDbUsageStore implements UsageStore {
+  readonly isDurable: boolean;
   readonly #connection: DuckDBConnection;
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #journal: Journal;
+  readonly #payloadJournal: Journal;
   readonly #closing = new AbortController();
-  #queue: UsageRow[] = [];
+  #rows: UsageRow[] = [];
+  #encoded = '';
+  #payloads: PayloadRow[] = [];
   #writing: Promise<void> | undefined;
-  #insert: DuckDBPreparedStatement | undefined;
-  #isWaiting = false;
+  #nextWriting: Promise<void> | undefined;
+  #importing: Promise<void> | undefined;
+  #isWriteDue = false;
+  #isImportDue = false;
+  #unimportedRows = 0;
+  #addedSinceLook = 0;
+  #lostRows = 0;
   #isClosed = false;
 
-  /** `connection`: one of its own (`database.connect()`); closed with the store. */
-  constructor(options: { readonly connection: DuckDBConnection; readonly clock: Clock; readonly log: Log }) {
+  constructor(options: UsageStoreOptions, journal: Journal, payloadJournal: Journal) {
+    this.isDurable = options.isDurable ?? false;
     this.#connection = options.connection;
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#journal = journal;
+    this.#payloadJournal = payloadJournal;
+  }
+
+  get waitingRows(): number {
+    return this.#rows.length + countLines(this.#encoded);
+  }
+
+  get lostRows(): number {
+    return this.#lostRows;
   }
 
   add(row: UsageRow): void {
@@ -85,15 +100,42 @@ export class DuckDbUsageStore implements UsageStore {
       this.#log.error({ requestId: row.requestId }, 'usage row after close was not recorded');
       return;
     }
-    this.#queue.push(row);
-    if (this.#queue.length >= BATCH_ROWS) void this.#write();
-    else this.#writeLater();
+    this.#rows.push(row);
+    this.#writeLater();
+  }
+
+  addEncoded(lines: string): void {
+    if (this.#isClosed || lines === '') return;
+    this.#encoded += lines;
+    this.#writeLater();
+  }
+
+  addPayload(row: PayloadRow): void {
+    if (this.#isClosed) return;
+    this.#payloads.push(row);
+    this.#writeLater();
+  }
+
+  persist(): Promise<void> {
+    if (this.#writing === undefined) {
+      this.#writing = this.#write().finally(() => {
+        this.#writing = undefined;
+      });
+      return this.#writing;
+    }
+    // The writing under way may have begun before the caller's row was added; all who ask now share the next one.
+    this.#nextWriting ??= this.#writing.then(() => {
+      this.#nextWriting = undefined;
+      return this.persist();
+    });
+    return this.#nextWriting;
   }
 
   async flush(): Promise<void> {
-    // The writing under way may have begun before the last row was added.
-    await this.#writing;
-    await this.#write();
+    await this.persist();
+    // One under way may have taken its pieces before the last row was written.
+    await this.#importing;
+    await this.#import();
   }
 
   /** What the ledger says of a model's speed at an endpoint; undefined when it has not answered yet. */
@@ -105,75 +147,158 @@ export class DuckDbUsageStore implements UsageStore {
     return { inputsPerSecond: rate, requestMs };
   }
 
-  /** Writes what is queued and closes the connection. */
+  /** Writes and imports what is queued and closes the connection. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#closing.abort();
     await this.flush();
-    if (this.#queue.length > 0)
-      this.#log.error({ rows: this.#queue.length }, 'usage rows were lost at close');
-    this.#insert?.destroySync();
+    if (this.#rows.length > 0) this.#log.error({ rows: this.#rows.length }, 'usage rows were lost at close');
+    await this.#journal.close();
+    await this.#payloadJournal.close();
     this.#connection.closeSync();
   }
 
   #writeLater(): void {
-    if (this.#isWaiting || this.#isClosed) return;
-    this.#isWaiting = true;
-    this.#clock.sleep(INTERVAL_MS, this.#closing.signal).then(
+    if (this.#isWriteDue || this.#isClosed) return;
+    this.#isWriteDue = true;
+    this.#clock.sleep(WRITE_INTERVAL_MS, this.#closing.signal).then(
       () => {
-        this.#isWaiting = false;
-        void this.#write();
+        this.#isWriteDue = false;
+        void this.persist();
       },
       () => {
         // Closing: close() itself writes what is left.
-        this.#isWaiting = false;
+        this.#isWriteDue = false;
       },
     );
   }
 
-  #write(): Promise<void> {
-    this.#writing ??= this.#writeAll().finally(() => {
-      this.#writing = undefined;
-    });
-    return this.#writing;
-  }
-
-  async #writeAll(): Promise<void> {
-    while (this.#queue.length > 0) {
-      const rows = this.#queue.slice(0, BATCH_ROWS);
-      try {
-        await this.#append(rows);
-        this.#queue = this.#queue.slice(rows.length);
-      } catch (error) {
-        this.#keepForRetry(error);
-        return;
+  async #write(): Promise<void> {
+    const rows = this.#rows;
+    const encoded = this.#encoded;
+    const payloads = this.#payloads;
+    this.#rows = [];
+    this.#encoded = '';
+    this.#payloads = [];
+    try {
+      if (rows.length > 0 || encoded !== '') {
+        await this.#journal.append(linesOf(rows, encodeUsageRow) + encoded, this.isDurable);
+        const count = rows.length + countLines(encoded);
+        this.#unimportedRows += count;
+        this.#addedSinceLook += count;
       }
+    } catch (error) {
+      this.#rows = [...rows, ...this.#rows];
+      this.#encoded = encoded + this.#encoded;
+      this.#payloads = [...payloads, ...this.#payloads];
+      this.#keepForRetry(error);
+      return;
     }
-  }
-
-  async #append(rows: readonly UsageRow[]): Promise<void> {
-    this.#insert ??= await this.#connection.prepare(INSERT);
-    this.#insert.bindVarchar(1, JSON.stringify(rows.map(toObject)));
-    await this.#insert.run();
+    try {
+      if (payloads.length > 0)
+        await this.#payloadJournal.append(linesOf(payloads, encodePayloadRow), this.isDurable);
+    } catch (error) {
+      this.#payloads = [...payloads, ...this.#payloads];
+      this.#keepForRetry(error);
+      return;
+    }
+    if (rows.length > 0 || encoded !== '' || payloads.length > 0) this.#importLater();
   }
 
   #keepForRetry(error: unknown): void {
-    const surplus = this.#queue.length - MAX_QUEUED_ROWS;
-    if (surplus > 0) this.#queue = this.#queue.slice(surplus);
+    let surplus = Math.max(0, this.#rows.length - MAX_QUEUED_ROWS);
+    if (surplus > 0) this.#rows = this.#rows.slice(surplus);
+    if (this.#encoded.length > MAX_QUEUED_CHARACTERS) {
+      const kept = this.#encoded.indexOf('\n', this.#encoded.length - MAX_QUEUED_CHARACTERS) + 1;
+      surplus += countLines(this.#encoded.slice(0, kept));
+      this.#encoded = this.#encoded.slice(kept);
+    }
+    this.#payloads = this.#payloads.slice(-MAX_QUEUED_ROWS);
+    this.#lostRows += surplus;
     this.#log.error(
-      { err: error, queuedRows: this.#queue.length, lostRows: Math.max(0, surplus) },
+      { err: error, queuedRows: this.waitingRows, lostRows: surplus },
       'usage rows could not be written; trying again',
     );
     this.#writeLater();
   }
+
+  #importLater(): void {
+    if (this.#isImportDue || this.#isClosed) return;
+    this.#isImportDue = true;
+    this.#clock.sleep(IMPORT_INTERVAL_MS, this.#closing.signal).then(
+      () => {
+        this.#isImportDue = false;
+        const isBusy = this.#addedSinceLook > FEW_ROWS;
+        this.#addedSinceLook = 0;
+        if (isBusy && this.#unimportedRows < MAX_UNIMPORTED_ROWS) this.#importLater();
+        else void this.#import();
+      },
+      () => {
+        this.#isImportDue = false;
+      },
+    );
+  }
+
+  #import(): Promise<void> {
+    this.#importing ??= this.#importAll().finally(() => {
+      this.#importing = undefined;
+    });
+    return this.#importing;
+  }
+
+  async #importAll(): Promise<void> {
+    try {
+      this.#unimportedRows = 0;
+      for (const segment of await this.#journal.seal()) {
+        await this.#importSegment(segment);
+        await this.#journal.remove(segment);
+      }
+      for (const segment of await this.#payloadJournal.seal()) {
+        await importPayloads(this.#connection, segment, this.#log);
+        await this.#payloadJournal.remove(segment);
+      }
+    } catch (error) {
+      // The journal keeps them.
+      this.#log.error({ err: error }, 'usage rows could not be imported; trying again');
+      this.#importLater();
+    }
+  }
+
+  /** All of its rows or none, and once: a crash may come between the commit and the removal of the file. */
+  async #importSegment({ name, path, text }: Segment): Promise<void> {
+    const connection = this.#connection;
+    await connection.run('BEGIN TRANSACTION');
+    try {
+      const known = await connection.runAndReadAll(
+        'SELECT 1 FROM duckserve.main.imported_segments WHERE name = $1',
+        [name],
+      );
+      if (known.currentRowCount === 0) {
+        if (path === null)
+          await connection.run(INSERT_USAGE(null), [`[${text.trim().replaceAll('\n', ',')}]`]);
+        else await connection.run(INSERT_USAGE(path));
+        await connection.run(
+          "INSERT INTO duckserve.main.imported_segments VALUES ($1, now()::TIMESTAMPTZ AT TIME ZONE 'UTC')",
+          [name],
+        );
+      }
+      await connection.run('COMMIT');
+    } catch (error) {
+      await connection.run('ROLLBACK').catch(() => undefined);
+      throw error;
+    }
+  }
 }
 
-function toObject(row: UsageRow): Json {
-  return Object.fromEntries(COLUMNS.map(([name, , value]) => [name, value(row)]));
+function linesOf<Row>(rows: readonly Row[], encode: (row: Row) => string): string {
+  let lines = '';
+  for (const row of rows) lines += `${encode(row)}\n`;
+  return lines;
 }
 
-/** A count that is no number must not hold up the rows around it. */
-function toWhole(value: number): number {
-  return Number.isFinite(value) ? Math.round(value) : 0;
+function countLines(text: string): number {
+  let count = 0;
+  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) count += 1;
+  return count;
 }

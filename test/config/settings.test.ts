@@ -9,8 +9,20 @@ describe('settings of the process', () => {
       modelCacheDir: resolve('.duckserve/models'),
       artifactsDir: resolve('.duckserve/artifacts'),
       answers: { maxEntries: 5_000_000, ttlMs: 30 * 86_400_000, memoryEntries: 50_000 },
+      usage: { isDurable: false, retentionMs: 30 * 86_400_000 },
       logLevel: 'warn',
     });
+  });
+
+  it('say how usage is written and kept, and refuse what is neither', () => {
+    const env = { DUCKSERVE_USAGE: 'durable', DUCKSERVE_USAGE_RETENTION_DAYS: '0' };
+    expect(resolveSettings({ env }).usage).toEqual({
+      isDurable: true,
+      retentionMs: Number.POSITIVE_INFINITY,
+    });
+    expect(() => resolveSettings({ env: { DUCKSERVE_USAGE: 'sometimes' } })).toThrow(
+      'DUCKSERVE_USAGE is "sometimes"; it must be batched or durable.',
+    );
   });
 
   it('come from flags before the environment', () => {

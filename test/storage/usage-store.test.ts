@@ -3,7 +3,8 @@ import { type Clock, SYSTEM_CLOCK } from '#core/clock.ts';
 import { SILENT_LOG } from '#core/log.ts';
 import type { UsageRow } from '#core/stores.ts';
 import { type Database, openDatabase } from '#storage/database.ts';
-import { DuckDbUsageStore } from '#storage/usage-store.ts';
+import { encodeUsageRow } from '#storage/usage-encoding.ts';
+import { type DuckDbUsageStore, openUsageStore } from '#storage/usage-store.ts';
 
 let database: Database;
 let store: DuckDbUsageStore;
@@ -20,7 +21,7 @@ beforeEach(async () => {
   sleeps = [];
   errors = [];
   database = await openDatabase({ systemPath: null, userPath: ':memory:', log: SILENT_LOG });
-  store = new DuckDbUsageStore({ connection: await database.connect(), clock, log });
+  store = await openUsageStore({ connection: await database.connect(), journalDir: null, clock, log });
 });
 afterEach(async () => {
   await store.close();
@@ -79,7 +80,22 @@ describe('the usage store', () => {
 
   it('keeps every column of a row under its snake_case name', async () => {
     store.add(
-      row(1, { usageContext: { team: 'a', app: 'ü' }, cost: null, errorCode: 'TIMEOUT', statusCode: 504 }),
+      row(1, {
+        usageContext: { team: 'a', app: 'ü' },
+        cost: null,
+        errorCode: 'TIMEOUT',
+        statusCode: 504,
+        endpointId: 'e1',
+        servedEntityId: 's1',
+        requesterType: 'service_principal',
+        apiType: 'openai/v1/chat/completions',
+        path: '/v1/chat/completions',
+        userAgent: 'curl "8"',
+        requestTags: { env: 'dev' },
+        timeToFirstByteMs: 3.5,
+        inputCharacters: 40,
+        outputCharacters: 80,
+      }),
     );
     await store.flush();
     expect(await query('SELECT * FROM duckserve.usage')).toEqual([
@@ -110,21 +126,50 @@ describe('the usage store', () => {
           { key: 'team', value: 'a' },
           { key: 'app', value: 'ü' },
         ],
+        endpoint_id: 'e1',
+        served_entity_id: 's1',
+        requester_type: 'service_principal',
+        api_type: 'openai/v1/chat/completions',
+        path: '/v1/chat/completions',
+        user_agent: 'curl "8"',
+        request_tags: [{ key: 'env', value: 'dev' }],
+        time_to_first_byte_ms: 3.5,
+        input_characters: '40',
+        output_characters: '80',
       },
     ]);
     expect(await query("SELECT usage_context['team'] AS team FROM duckserve.usage")).toEqual([{ team: 'a' }]);
   });
 
-  it('writes by itself after 100 milliseconds, with one timer for many rows', async () => {
+  it('writes by itself after 100 milliseconds and imports after a quiet second, with one timer each', async () => {
     for (let index = 0; index < 10; index += 1) store.add(row(index));
     expect(sleeps.map((sleep) => sleep.ms)).toEqual([100]);
     sleeps[0]?.wake();
+    await expect.poll(() => sleeps.map((sleep) => sleep.ms)).toEqual([100, 1_000]);
+    sleeps[1]?.wake();
     await expect.poll(() => query('SELECT count(*)::INT AS n FROM duckserve.usage')).toEqual([{ n: 10 }]);
   });
 
-  it('does not wait for the timer when 4,096 rows are queued', async () => {
-    for (let index = 0; index < 4_096; index += 1) store.add(row(index));
-    await expect.poll(() => query('SELECT count(*)::INT AS n FROM duckserve.usage')).toEqual([{ n: 4_096 }]);
+  it('puts the import off while rows keep coming, for it would take the time of those who ask', async () => {
+    for (let index = 0; index < 1_000; index += 1) store.add(row(index));
+    sleeps[0]?.wake();
+    await expect.poll(() => sleeps.length).toBe(2);
+    sleeps[1]?.wake();
+    await expect.poll(() => sleeps.length).toBe(3);
+    expect(await query('SELECT count(*)::INT AS n FROM duckserve.usage')).toEqual([{ n: 0 }]);
+    sleeps[2]?.wake();
+    await expect.poll(() => query('SELECT count(*)::INT AS n FROM duckserve.usage')).toEqual([{ n: 1_000 }]);
+  });
+
+  it('takes rows of another process as lines', async () => {
+    store.addEncoded(`${encodeUsageRow(row(1))}\n${encodeUsageRow(row(2))}\n`);
+    store.add(row(3));
+    await store.flush();
+    expect(await query('SELECT request_id FROM duckserve.usage ORDER BY 1')).toEqual([
+      { request_id: 'r1' },
+      { request_id: 'r2' },
+      { request_id: 'r3' },
+    ]);
   });
 
   it('keeps the order and every row of large numbers, with flushes in between', async () => {
@@ -149,7 +194,7 @@ describe('the usage store', () => {
     await database.system.run('ALTER TABLE duckserve.main.usage RENAME TO elsewhere');
     store.add(row(1));
     await store.flush();
-    expect(errors).toEqual(['usage rows could not be written; trying again']);
+    expect(errors).toEqual(['usage rows could not be imported; trying again']);
     await database.system.run('ALTER TABLE duckserve.main.elsewhere RENAME TO usage');
     store.add(row(2));
     await store.flush();
