@@ -61,11 +61,14 @@ class LimitedBudget implements SpentBudget {
 
   async reserve(spend: Spend, signal?: AbortSignal): Promise<Reservation> {
     throwIfAborted(signal);
+    return this.tryReserve(spend) ?? (await this.#wait(toAmount(spend), signal));
+  }
+
+  tryReserve(spend: Spend): Reservation | undefined {
     const amount = toAmount(spend);
     if (!this.#fits(plus(this.#settled, amount))) throw this.#exceeded(amount);
-    if (this.#waiting.length === 0 && this.#fits(plus(plus(this.#settled, this.#held), amount)))
-      return this.#hold(amount);
-    return await this.#wait(amount, signal);
+    const isFree = this.#waiting.length === 0 && this.#fits(plus(plus(this.#settled, this.#held), amount));
+    return isFree ? this.#hold(amount) : undefined;
   }
 
   #wait(amount: Amount, signal: AbortSignal | undefined): Promise<Reservation> {

@@ -87,6 +87,20 @@ describe('a budget', () => {
     expect((await refusal(budget.reserve(spend(1), abort.signal))).code).toBe('CANCELLED');
   });
 
+  it('is reserved without waiting where that is possible, never past those who wait, with the same errors', async () => {
+    const budget = createBudget({ maxTokens: 100 });
+    const first = budget.tryReserve?.(spend(1, 80));
+    expect(first).toBeDefined();
+    expect(budget.tryReserve?.(spend(1, 90))).toBeUndefined();
+    const waiting = budget.reserve(spend(1, 90));
+    expect(budget.tryReserve?.(spend(1, 5))).toBeUndefined();
+    first?.settle(spend(1, 5));
+    (await waiting).settle(spend(1, 90));
+    expect(budget.tryReserve?.(spend(1, 5))).toBeDefined();
+    expect(() => budget.tryReserve?.(spend(1, 6))).toThrow('100 tokens');
+    expect(budget.spent).toEqual(spend(2, 95));
+  });
+
   it('can be spent to the last tenth of a cent without drifting', async () => {
     const budget = createBudget({ maxCost: 1 });
     for (let index = 0; index < 1_000; index += 1)
