@@ -3,7 +3,11 @@
 import type { Budget, CacheMode, Origin, Principal } from '#core/call.ts';
 import type { Clock } from '#core/clock.ts';
 import type { Endpoint, ModelVersion, RegisteredModel } from '#core/endpoint.ts';
+import type { Json, JsonObject } from '#core/json.ts';
 import type { AnswerStore } from '#core/stores.ts';
+import type { TokenInfo } from '#governance/identity/identity.ts';
+import type { TokenRequest } from '#governance/identity/token-request.ts';
+import type { Limits } from '#governance/limits/limits.ts';
 import type { StatementEstimate } from '#session/estimate.ts';
 import type { Progress } from '#session/progress.ts';
 import type { StatementResult } from '#session/result.ts';
@@ -35,6 +39,10 @@ export interface RegistryLike {
   getEndpoint(name: string): Endpoint;
   createEndpoint(spec: unknown, principal: Principal): Promise<Endpoint>;
   deleteEndpoint(name: string): Promise<void>;
+  updateEndpointAndWait(name: string, spec: unknown, principal: Principal): Promise<Endpoint>;
+  setGateway(name: string, gateway: unknown): Promise<Endpoint>;
+  stopEndpoint(name: string): Promise<Endpoint>;
+  startEndpoint(name: string): Promise<Endpoint>;
   registerModel(
     name: string,
     path: string,
@@ -51,6 +59,30 @@ interface SecretsLike {
   setSecret(scope: string, key: string, value: string): Promise<void>;
   deleteSecret(scope: string, key: string): Promise<void>;
   listSecrets(): readonly { readonly scope: string; readonly key: string }[];
+}
+
+export interface PriceRow {
+  readonly provider: string;
+  readonly model: string;
+  /** US dollars per million tokens. */
+  readonly inputPerMillion: number;
+  readonly outputPerMillion: number;
+  readonly note: string | null;
+}
+
+interface IdentityLike {
+  createToken(
+    request: TokenRequest,
+    by: Principal,
+  ): Promise<{ readonly token: string; readonly info: TokenInfo }>;
+  listTokens(): readonly TokenInfo[];
+  revokeToken(id: string, by: Principal): Promise<TokenInfo>;
+}
+
+interface PricesLike {
+  list(): readonly PriceRow[];
+  set(row: PriceRow): Promise<void>;
+  delete(provider: string, model: string): Promise<void>;
 }
 
 export interface RunOptions {
@@ -75,6 +107,9 @@ export interface AppHandle {
   readonly registry: RegistryLike;
   readonly answers: AnswerStore;
   readonly secrets: SecretsLike;
+  readonly prices: PricesLike;
+  readonly limits: Pick<Limits, 'rules' | 'readings' | 'setRules'>;
+  readonly identity: IdentityLike;
   openSession(options: { readonly principal: Principal; readonly origin: Origin }): Promise<SessionLike>;
   createBudget(limits: Budget['limits']): Budget;
   close(): Promise<void>;
@@ -87,12 +122,28 @@ export interface Signals {
   kill(): void;
 }
 
+export interface ServeOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly tls?: { readonly certFile: string; readonly keyFile: string };
+  readonly addresses: { readonly allow: readonly string[]; readonly trustedProxies: readonly string[] };
+  readonly drainMs: number;
+  /** Gateway processes beside the one that holds the database; absent: none, it answers itself. */
+  readonly workers?: number;
+}
+
 export interface CliDeps {
   openApp(options: AppOptions): Promise<AppHandle>;
-  startHttp(
-    app: AppHandle,
-    options: { host: string; port: number },
-  ): Promise<{ url: string; close(): Promise<void> }>;
+  startHttp(app: AppHandle, options: ServeOptions): Promise<{ url: string; close(): Promise<void> }>;
+  /** Asks the server that runs on a data directory; undefined where none does. Throws what it answers as an error. */
+  askServer(
+    dataDir: string,
+    request: {
+      readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+      readonly path: string;
+      readonly body?: JsonObject;
+    },
+  ): Promise<Json | undefined>;
   runDemo(options: { dataDir: string; chat: boolean; io: Io }): Promise<void>;
   /** `from`: a local file or folder instead of a download; the same hashes are required. */
   pullWeights(modelId: string, dataDir: string, io: Io, from?: string): Promise<void>;

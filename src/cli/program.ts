@@ -3,11 +3,14 @@
 import { Command, CommanderError } from 'commander';
 import { toServingError } from '#core/errors.ts';
 import { addEndpointCommands } from './commands/endpoints.ts';
+import { addLimitCommands } from './commands/limits.ts';
 import { addModelCommands } from './commands/models.ts';
+import { addPriceCommands } from './commands/prices.ts';
 import { addServeCommands } from './commands/serve.ts';
 import { addAnswerCommands, addSecretCommands, addSettingCommands } from './commands/settings.ts';
 import { addShellCommand } from './commands/shell.ts';
 import { addSqlCommands } from './commands/sql.ts';
+import { addTokenCommands } from './commands/tokens.ts';
 import { Context, withCommonOptions } from './context.ts';
 import type { CliDeps } from './deps.ts';
 import { OutputClosed } from './output.ts';
@@ -70,8 +73,11 @@ function buildProgram(context: Context): Command {
   addServeCommands(program, context);
   addEndpointCommands(program, context);
   addModelCommands(program, context);
+  addLimitCommands(program, context);
   addSettingCommands(program, context);
   addSecretCommands(program, context);
+  addTokenCommands(program, context);
   addAnswerCommands(program, context);
+  addPriceCommands(program, context);
   return program;
 }

@@ -7,7 +7,7 @@ import type { Contents, StoredModel } from './contents.ts';
 
 /** What has changed, after it has. */
 export interface RegistryEvent {
-  readonly kind: 'endpoint' | 'model' | 'setting';
+  readonly kind: 'endpoint' | 'model' | 'setting' | 'price';
   readonly name: string;
 }
 
@@ -35,6 +35,10 @@ export class Changes {
   async write(changes: readonly RegistryChange[], event: RegistryEvent): Promise<void> {
     await this.#store.transact(changes);
     this.#contents.apply(changes);
+    this.tell(event);
+  }
+
+  tell(event: RegistryEvent): void {
     for (const listener of this.#listeners) {
       try {
         listener(event);

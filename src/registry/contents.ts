@@ -7,7 +7,7 @@ import type { Json } from '#core/json.ts';
 import type { RegistryChange, StoredDocument } from '#storage/registry-store.ts';
 import type { Embedded } from './embedded.ts';
 import { closeNames, quoteList } from './names.ts';
-import { type CompiledEndpoint, compileEndpoint } from './targets.ts';
+import { type CompiledEndpoint, compileEndpoint, type FindPrice } from './targets.ts';
 
 /** A model as it is stored: numbers of deleted versions are not given again. */
 export interface StoredModel extends RegisteredModel {
@@ -21,9 +21,11 @@ export class Contents {
   readonly settings = new Map<string, string>();
   readonly #compiled = new Map<string, CompiledEndpoint | ServingError>();
   readonly #artifactsDir: string;
+  readonly #findPrice: FindPrice;
 
-  constructor(embedded: Embedded, artifactsDir: string) {
+  constructor(embedded: Embedded, artifactsDir: string, findPrice: FindPrice = () => undefined) {
     this.#artifactsDir = resolve(artifactsDir);
+    this.#findPrice = findPrice;
     for (const model of embedded.models) this.models.set(model.name, model);
     for (const version of embedded.versions) this.#putVersion(version);
     for (const endpoint of embedded.endpoints) this.endpoints.set(endpoint.name, endpoint);
@@ -49,7 +51,7 @@ export class Contents {
     const endpoint = this.endpoints.get(name);
     if (endpoint === undefined) return undefined;
     try {
-      const compiled = compileEndpoint(endpoint, (model, version) => this.findVersion(model, version));
+      const compiled = this.compile(endpoint);
       this.#compiled.set(name, compiled);
       return compiled;
     } catch (error) {
@@ -57,6 +59,20 @@ export class Contents {
       this.#compiled.set(name, failure);
       throw failure;
     }
+  }
+
+  /** Of any endpoint, also one that is not stored (yet). Throws NOT_FOUND. */
+  compile(endpoint: Endpoint): CompiledEndpoint {
+    return compileEndpoint(
+      endpoint,
+      (model, version) => this.findVersion(model, version),
+      (provider, model) => this.#findPrice(provider, model),
+    );
+  }
+
+  /** After a change of the price table: targets are made anew when they are next asked for. */
+  forgetPrices(): void {
+    this.#compiled.clear();
   }
 
   /** By number, by alias, or the newest. Throws NOT_FOUND. */

@@ -14,6 +14,7 @@ import {
   TINYLLAMA_SHA256,
 } from '#core/embedded-models.ts';
 import type { Endpoint, ModelVersion, RegisteredModel } from '#core/endpoint.ts';
+import { sha256Hex } from '#core/fingerprint.ts';
 import { packageRoot } from '#storage/package-root.ts';
 
 export const EMBEDDED_PREFIX = 'embedded/';
@@ -122,7 +123,7 @@ function model(name: string, description: string, aliases: RegisteredModel['alia
 
 function endpoint(name: string, entityName: string, entityVersion: string, task: Task): Endpoint {
   return {
-    id: name,
+    id: sha256Hex(`embedded endpoint ${name}`).slice(0, 32),
     name,
     task,
     servedEntities: [{ name, entityName, entityVersion }],

@@ -1,38 +1,82 @@
 // Turns a checked specification into an endpoint: names filled in, one task for all, a traffic split that adds up.
+import { randomUUID } from 'node:crypto';
 import type { Task } from '#core/call.ts';
 import type { Endpoint, Route, ServedEntity } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
+import type { NamedEntitySpec } from './parked-secrets.ts';
 import type { EndpointSpec, ServedEntitySpec } from './schemas.ts';
 import type { FindVersion } from './targets.ts';
 
-export type EndpointConfig = Pick<Endpoint, 'task' | 'servedEntities' | 'routes'>;
+/** What was asked for, complete except for the keys that are still in the clear. */
+export interface PlannedConfig {
+  readonly task: Task;
+  readonly entities: readonly NamedEntitySpec[];
+  readonly routes: readonly Route[];
+}
 
-export function toConfig(
+export function planConfig(
   spec: Pick<EndpointSpec, 'name' | 'task' | 'servedEntities' | 'routes'>,
   findVersion: FindVersion,
-): EndpointConfig {
-  const servedEntities = spec.servedEntities.map(withName);
-  const names = servedEntities.map((entity) => entity.name);
+): PlannedConfig {
+  const entities = spec.servedEntities.map(withName);
+  const names = entities.map((entity) => entity.name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) {
     throw invalid(spec.name, `two served entities are named '${twice}'; give each a name of its own`);
   }
+  const own = entities.find((entity) => entity.externalModel === undefined);
+  const external = entities.find((entity) => entity.externalModel !== undefined);
+  if (own !== undefined && external !== undefined) {
+    throw invalid(
+      spec.name,
+      `'${external.name}' is an external model and '${own.name}' a registered one; they cannot share an endpoint, so create two`,
+    );
+  }
   return {
-    task: sharedTask(spec, servedEntities, findVersion),
-    servedEntities,
+    task: sharedTask(spec, entities, findVersion),
+    entities,
     routes: toRoutes(spec.name, names, spec.routes),
   };
 }
 
-function withName(entity: ServedEntitySpec): ServedEntity {
+/** Callers of an endpoint rely on where their data goes: to a provider, or nowhere. */
+export function refuseOtherKind(endpoint: Endpoint, entities: readonly ServedEntitySpec[]): void {
+  const kindOf = (list: readonly { readonly externalModel?: unknown }[]) =>
+    list.some(({ externalModel }) => externalModel !== undefined) ? 'external' : 'registered';
+  const [before, after] = [kindOf(endpoint.servedEntities), kindOf(entities)];
+  if (before === after) return;
+  throw invalid(
+    endpoint.name,
+    `it serves ${before} models and would serve ${after} ones; create another endpoint for these`,
+  );
+}
+
+/** An entity keeps its id as long as its name stays in the configuration. */
+export function withIds(
+  entities: readonly ServedEntity[],
+  before: readonly ServedEntity[],
+): readonly ServedEntity[] {
+  return entities.map((entity) => ({
+    ...entity,
+    id: before.find(({ name }) => name === entity.name)?.id ?? newId(),
+  }));
+}
+
+/** 32 hex digits. */
+export function newId(): string {
+  return randomUUID().replaceAll('-', '');
+}
+
+function withName(entity: ServedEntitySpec): NamedEntitySpec {
+  const { id: _given, ...rest } = entity;
   const model =
     entity.externalModel?.name ?? [entity.entityName, entity.entityVersion].filter(Boolean).join('-');
-  return { ...entity, name: entity.name ?? model.replaceAll(/[^A-Za-z0-9_-]/g, '-').slice(0, 63) };
+  return { ...rest, name: entity.name ?? model.replaceAll(/[^A-Za-z0-9_-]/g, '-').slice(0, 63) };
 }
 
 function sharedTask(
   spec: Pick<EndpointSpec, 'name' | 'task'>,
-  entities: readonly ServedEntity[],
+  entities: readonly NamedEntitySpec[],
   findVersion: FindVersion,
 ): Task {
   const tasks = entities.map(

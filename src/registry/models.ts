@@ -10,7 +10,8 @@ import { artifactName, removeArtifact, type StoredArtifact, storeArtifact } from
 import { type Changes, putEndpoint, putModel, putModelVersion } from './changes.ts';
 import { byName, type Contents, type StoredModel } from './contents.ts';
 import { EMBEDDED_PREFIX } from './embedded.ts';
-import { newEndpoint } from './endpoints.ts';
+import { newId } from './endpoint-config.ts';
+import { newEndpoint } from './new-endpoint.ts';
 import { parseName } from './schemas.ts';
 
 /** Throws INVALID_PARAMETER for what cannot be run. */
@@ -158,7 +159,7 @@ export class Models {
         putEndpoint({
           ...newEndpoint(name, options.principal ?? LOCAL_OWNER, nowMs),
           task: version.task,
-          servedEntities: [{ name, entityName: name }],
+          servedEntities: [{ name, id: newId(), entityName: name }],
           routes: [{ servedEntityName: name, trafficPercentage: 100 }],
         }),
       );

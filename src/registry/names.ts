@@ -1,14 +1,20 @@
 // Names that somebody may have meant, for messages about names that do not exist.
 
+/** Longer than any name: comparing would cost time that whoever asks does not pay for. */
+const LONGEST_ASKED = 100;
+
 /** Names close to the asked one, the closest first: few edits apart, or one inside the other. */
 export function closeNames(asked: string, names: Iterable<string>, limit = 3): readonly string[] {
+  if (asked.length > LONGEST_ASKED) return [];
   const wanted = asked.toLowerCase();
   const allowed = Math.max(2, Math.floor(wanted.length / 3));
   const ranked: { name: string; distance: number }[] = [];
   for (const name of names) {
     const candidate = name.toLowerCase();
-    const distance = editDistance(wanted, candidate);
     const isInside = wanted.length >= 3 && (candidate.includes(wanted) || wanted.includes(candidate));
+    // As many edits are needed as the lengths differ by, at least.
+    if (!isInside && Math.abs(wanted.length - candidate.length) > allowed) continue;
+    const distance = editDistance(wanted, candidate);
     if (distance <= allowed || isInside) ranked.push({ name, distance });
   }
   ranked.sort((left, right) => left.distance - right.distance || (left.name < right.name ? -1 : 1));

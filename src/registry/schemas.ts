@@ -2,78 +2,28 @@
 // Shape only, in camelCase (doors convert); what needs other entries of the registry is checked in endpoints.ts.
 import { z } from 'zod';
 import { TASKS, type Task } from '#core/call.ts';
-import { PROVIDERS, type Route, type ServedEntity } from '#core/endpoint.ts';
+import type { AiGateway, Route, ServedEntity } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
+import type { JsonObject } from '#core/json.ts';
+import { type ExternalModelSpec, externalModelSchema } from './external-model-schema.ts';
+import { gatewaySchema } from './gateway-schema.ts';
+import { parseShape } from './parse.ts';
 
 const NAME = /^[A-Za-z0-9_-]{1,63}$/;
 const NAME_RULE = 'must be 1 to 63 letters, digits, - or _';
-const REFERENCE = /^\{\{\s*(?:env\/[A-Za-z_][A-Za-z0-9_]*|secrets\/[A-Za-z0-9_.-]+\/[A-Za-z0-9_.-]+)\s*\}\}$/;
-const EXTERNAL_TASKS = ['llm/v1/chat', 'llm/v1/completions', 'llm/v1/embeddings'] as const;
+const MAX_ENTITIES = 10;
 
 const name = z.string().regex(NAME, NAME_RULE);
-const count = z.int().positive();
-const dollars = z.number().nonnegative();
-
-const baseUrl = z.string().superRefine((text, context) => {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || (url.protocol !== 'https:' && url.protocol !== 'http:')) {
-    context.addIssue({ code: 'custom', message: 'must be a URL that begins with https:// or http://' });
-  } else if (url.username !== '' || url.password !== '') {
-    context.addIssue({
-      code: 'custom',
-      message: 'must not hold a user name or password; use apiKey with {{env/NAME}} or {{secrets/scope/key}}',
-      params: { isSecret: true },
-    });
-  }
-});
-
-const apiKey = z.string().superRefine((text, context) => {
-  if (!REFERENCE.test(text)) {
-    context.addIssue({
-      code: 'custom',
-      message: 'must be a reference, {{env/NAME}} or {{secrets/scope/key}}; keys are not kept in plain text',
-      params: { isSecret: true },
-    });
-  }
-});
-
-const externalModel = z
-  .strictObject({
-    name: z.string().min(1).max(256),
-    provider: z.enum(PROVIDERS),
-    task: z.enum(EXTERNAL_TASKS),
-    baseUrl: baseUrl.optional(),
-    apiKey: apiKey.optional(),
-    organization: z.string().min(1).optional(),
-    apiType: z.enum(['openai', 'azure']).optional(),
-    apiVersion: z.string().min(1).optional(),
-    maxConcurrency: count.max(10_000).optional(),
-    timeoutMs: count.max(24 * 60 * 60 * 1_000).optional(),
-    price: z.strictObject({ inputPerMillion: dollars, outputPerMillion: dollars }).optional(),
-  })
-  .superRefine((model, context) => {
-    if (model.provider === 'anthropic' && model.task !== 'llm/v1/chat') {
-      context.addIssue({
-        code: 'custom',
-        path: ['task'],
-        message: 'must be llm/v1/chat; anthropic offers nothing else',
-      });
-    }
-    if (model.apiType === 'azure' && model.baseUrl === undefined) {
-      context.addIssue({
-        code: 'custom',
-        path: ['baseUrl'],
-        message: 'is needed with apiType azure: the URL of the resource',
-      });
-    }
-  });
+/** Fields of other platforms that are kept as they were set; doors know which ones there are. */
+const settings = z.record(z.string(), z.json());
 
 const servedEntity = z
   .strictObject({
     name: name.optional(),
-    externalModel: externalModel.optional(),
-    entityName: z.string().min(1).optional(),
-    entityVersion: z.union([z.string().min(1), z.int().positive().transform(String)]).optional(),
+    externalModel: externalModelSchema.optional(),
+    entityName: z.string().min(1).max(256).optional(),
+    entityVersion: z.union([z.string().min(1).max(64), z.int().positive().transform(String)]).optional(),
+    settings: settings.optional(),
   })
   .superRefine((entity, context) => {
     if ((entity.externalModel === undefined) === (entity.entityName === undefined)) {
@@ -92,10 +42,22 @@ const servedEntity = z
   });
 
 const route = z.strictObject({ servedEntityName: name, trafficPercentage: z.int().min(0).max(100) });
-const servedEntities = z.array(servedEntity).min(1).max(10);
-const routes = z.array(route).min(1).max(10);
+const servedEntities = z
+  .array(servedEntity)
+  .min(1)
+  .max(MAX_ENTITIES, `must be at most ${MAX_ENTITIES} served entities`);
+const routes = z.array(route).min(1).max(MAX_ENTITIES);
 const description = z.string().max(4_096);
-const tags = z.array(z.strictObject({ key: z.string().min(1).max(127), value: z.string().max(256) })).max(20);
+const tag = z.strictObject({ key: z.string().min(1).max(127), value: z.string().max(256) });
+const tags = z
+  .array(tag)
+  .max(20)
+  .superRefine((all, context) => {
+    for (const [index, { key }] of all.entries()) {
+      if (all.findIndex((other) => other.key === key) === index) continue;
+      context.addIssue({ code: 'custom', path: [index, 'key'], message: 'is there twice', input: key });
+    }
+  });
 
 const endpointSpec = z.strictObject({
   name,
@@ -104,6 +66,8 @@ const endpointSpec = z.strictObject({
   routes: routes.optional(),
   description: description.optional(),
   tags: tags.optional(),
+  aiGateway: gatewaySchema.optional(),
+  settings: settings.optional(),
 });
 
 const endpointUpdate = z.strictObject({
@@ -113,24 +77,49 @@ const endpointUpdate = z.strictObject({
   tags: tags.optional(),
 });
 
+const tagChange = z.strictObject({
+  add: z.array(tag).max(20).default([]),
+  remove: z.array(z.string()).max(100).default([]),
+});
+
+export type Tag = Readonly<z.output<typeof tag>>;
+
 /** A specification after its shape was checked; names of entities may still be missing. */
-export interface EndpointSpec {
+export interface EndpointSpec extends EndpointUpdate {
   readonly name: string;
-  readonly task?: Task | undefined;
+  readonly task?: Task;
   readonly servedEntities: readonly ServedEntitySpec[];
-  readonly routes?: readonly Route[] | undefined;
-  readonly description?: string | undefined;
-  readonly tags?: readonly { readonly key: string; readonly value: string }[] | undefined;
+  readonly aiGateway?: AiGateway;
+  readonly settings?: JsonObject;
 }
-export type EndpointUpdate = Partial<Omit<EndpointSpec, 'name' | 'task'>>;
-export type ServedEntitySpec = Omit<ServedEntity, 'name'> & { readonly name?: string };
+export interface EndpointUpdate {
+  readonly servedEntities?: readonly ServedEntitySpec[];
+  readonly routes?: readonly Route[];
+  readonly description?: string;
+  readonly tags?: readonly Tag[];
+}
+/** External models may still hold keys in the clear. */
+export type ServedEntitySpec = Omit<ServedEntity, 'name' | 'id' | 'externalModel'> & {
+  readonly name?: string;
+  readonly id?: string;
+  readonly externalModel?: ExternalModelSpec;
+};
 
 export function parseEndpointSpec(spec: unknown): EndpointSpec {
-  return withoutUndefined(parse(endpointSpec, spec, 'The endpoint')) as EndpointSpec;
+  const parsed = parseShape(endpointSpec, spec, 'The endpoint') as EndpointSpec;
+  const { aiGateway, ...rest } = parsed;
+  return aiGateway === undefined || Object.keys(aiGateway).length === 0 ? rest : parsed;
 }
 
 export function parseEndpointUpdate(spec: unknown): EndpointUpdate {
-  return withoutUndefined(parse(endpointUpdate, spec, 'The endpoint update')) as EndpointUpdate;
+  return parseShape(endpointUpdate, spec, 'The endpoint update') as EndpointUpdate;
+}
+
+/** The tags after a change; a key that is added again has the new value. */
+export function changeTags(before: readonly Tag[], change: unknown): readonly Tag[] {
+  const { add, remove } = parseShape(tagChange, change, 'The change of tags');
+  const kept = before.filter(({ key }) => !remove.includes(key) && !add.some((added) => added.key === key));
+  return parseShape(z.strictObject({ tags }), { tags: [...kept, ...add] }, 'The list of tags').tags;
 }
 
 /** Names of endpoints, served entities and models. */
@@ -138,38 +127,4 @@ export function parseName(value: string, what: string): string {
   if (!NAME.test(value))
     throw new ServingError('INVALID_PARAMETER', `${what} ${JSON.stringify(value)} ${NAME_RULE}.`);
   return value;
-}
-
-function parse<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
-  const result = schema.safeParse(value, { reportInput: true });
-  if (result.success) return result.data;
-  const lines = result.error.issues.map(describe);
-  throw new ServingError('INVALID_PARAMETER', `${what} is not valid: ${lines.join('; ')}.`, {
-    details: {
-      violations: result.error.issues.map((issue) => ({
-        field: issue.path.join('.'),
-        description: issue.message,
-      })),
-    },
-  });
-}
-
-function describe(issue: z.core.$ZodIssue): string {
-  const field = issue.path.length === 0 ? 'it' : issue.path.join('.');
-  // A whole object or a secret is not repeated to the caller.
-  const isSecret =
-    issue.path.includes('apiKey') || (issue.code === 'custom' && issue.params?.isSecret === true);
-  const isPlain = ['string', 'number', 'boolean'].includes(typeof issue.input);
-  const shown = isPlain && !isSecret ? ` (${JSON.stringify(issue.input)})` : '';
-  return `${field}${shown}: ${issue.message}`;
-}
-
-function withoutUndefined(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(withoutUndefined);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value)
-      .filter(([, member]) => member !== undefined)
-      .map(([key, member]) => [key, withoutUndefined(member)]),
-  );
 }

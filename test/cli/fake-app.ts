@@ -4,6 +4,7 @@ import { PassThrough, Readable, Writable } from 'node:stream';
 import type { Clock } from '#core/clock.ts';
 import type { Endpoint, ModelVersion } from '#core/endpoint.ts';
 import type { Json } from '#core/json.ts';
+import type { TokenInfo } from '#governance/identity/identity.ts';
 import type {
   AppHandle,
   AppOptions,
@@ -85,6 +86,21 @@ const VERSION: ModelVersion = {
   createdAtMs: 1,
 };
 
+const TOKEN: TokenInfo = {
+  id: 't1',
+  principal: 'ann',
+  kind: 'user',
+  isAdmin: false,
+  groups: ['team'],
+  scopes: ['query'],
+  comment: 'laptop',
+  prefix: 'dsk_ab',
+  createdBy: 'local',
+  createdAtMs: 0,
+  expiresAtMs: 86_400_000,
+  revokedAtMs: null,
+};
+
 export interface World {
   /** Results by SQL text, or what running it does. */
   readonly run?: (sql: string, options: RunOptions) => Promise<readonly StatementResult[]>;
@@ -96,6 +112,7 @@ export interface World {
   readonly stdout?: Writable;
   readonly startHttp?: CliDeps['startHttp'];
   readonly openApp?: CliDeps['openApp'];
+  readonly askServer?: CliDeps['askServer'];
   readonly nowMs?: () => number;
 }
 
@@ -148,6 +165,22 @@ export function fakeDeps(world: World = {}) {
         return ENDPOINT;
       },
       deleteEndpoint: async (name) => note('deleteEndpoint', name),
+      async updateEndpointAndWait(name, spec) {
+        note('updateEndpoint', name, spec);
+        return ENDPOINT;
+      },
+      async setGateway(name, gateway) {
+        note('setGateway', name, gateway);
+        return ENDPOINT;
+      },
+      async stopEndpoint(name) {
+        note('stopEndpoint', name);
+        return ENDPOINT;
+      },
+      async startEndpoint(name) {
+        note('startEndpoint', name);
+        return ENDPOINT;
+      },
       async registerModel(name, path, options) {
         note('registerModel', name, path, options);
         return VERSION;
@@ -174,10 +207,30 @@ export function fakeDeps(world: World = {}) {
       },
       count: 12,
     },
+    prices: { list: () => [], set: async () => {}, delete: async () => {} },
+    limits: {
+      rules: { rateLimits: [], budgets: [] },
+      readings: () => [],
+      async setRules(document) {
+        note('setRules', document);
+        return { rateLimits: [], budgets: [] };
+      },
+    },
     secrets: {
       setSecret: async (...call) => note('setSecret', ...call),
       deleteSecret: async (...call) => note('deleteSecret', ...call),
       listSecrets: () => [{ scope: 'openai', key: 'main' }],
+    },
+    identity: {
+      createToken: async (request, by) => {
+        note('createToken', request, by.id);
+        return { token: 'dsk_secret', info: TOKEN };
+      },
+      listTokens: () => [TOKEN],
+      revokeToken: async (id, by) => {
+        note('revokeToken', id, by.id);
+        return TOKEN;
+      },
     },
     openSession: async () => session,
     createBudget: (limits) => ({ limits, reserve: async () => ({ settle: () => {} }) }),
@@ -196,6 +249,7 @@ export function fakeDeps(world: World = {}) {
     startHttp:
       world.startHttp ??
       (async () => ({ url: 'http://127.0.0.1:8080', close: async () => note('http.close') })),
+    askServer: world.askServer ?? (async () => undefined),
     runDemo: async ({ chat, dataDir }) => note('runDemo', chat, dataDir),
     pullWeights: async (id, dataDir) => note('pullWeights', id, dataDir),
     version: '1.2.3',
