@@ -2,6 +2,7 @@
 // retry, no limits: they make one attempt and say honestly what came of it.
 import type { AnswerItem, Input, Output, Parameters, StreamEvent, Task, TokenUsage } from '#core/call.ts';
 import type { EngineKind, Signature, Target } from '#core/endpoint.ts';
+import type { ServingError } from '#core/errors.ts';
 import type { Log } from '#core/log.ts';
 
 /** What engines are given from outside. Secrets are resolved when used and never kept. */
@@ -64,7 +65,51 @@ export interface Runner {
   stream?(batch: Batch): AsyncIterable<StreamEvent>;
   /** Present when the model is local, synchronous and cheap: answers inside the DuckDB callback. */
   readonly local?: LocalRunner;
+  /** Present when requests of the OpenAI API may be passed on to it as they are. */
+  readonly relay?: ByteRelay;
   close(): Promise<void>;
+}
+
+/** Passes a request and its answer on as bytes: chat and completions, one input. One attempt, like `invoke`. */
+export interface ByteRelay {
+  /** JSON text of the model's name at the provider, to stand where the caller has named the endpoint. */
+  readonly model: Uint8Array;
+  /** How the provider calls the limit on output tokens. */
+  readonly limitField: 'max_tokens' | 'max_completion_tokens';
+  /** Whether usage in streams can be asked for. */
+  readonly hasStreamOptions: boolean;
+  send(request: RelayRequest, listener: RelayListener): RelayExchange;
+}
+
+export interface RelayRequest {
+  /** The body, in pieces that are sent one after the other. */
+  readonly pieces: readonly Uint8Array[];
+  readonly isStream: boolean;
+  /** The event that carries nothing but usage is withheld: it was asked for on our own behalf. */
+  readonly hidesUsage: boolean;
+  /** Characters of the input, for an estimate where the provider does not count. */
+  readonly inputLength: number;
+  /** Epoch milliseconds by which the answer, of a stream its first event, must be there. */
+  readonly deadlineMs?: number | undefined;
+}
+
+/** Hears either `onAnswer`, or `onEvents` any number of times and `onEnd`; in place of the rest `onFailure`. */
+export interface RelayListener {
+  /** A whole answer. `body` is valid only while the call lasts. */
+  onAnswer(body: Buffer, usage: TokenUsage): void;
+  /** Whole events of a stream, valid only while the call lasts. The first of them is no error. */
+  onEvents(events: Buffer): void;
+  onEnd(usage: TokenUsage): void;
+  /** `usage`: what was generated before, as far as it was seen. */
+  onFailure(error: ServingError, usage: TokenUsage): void;
+}
+
+export interface RelayExchange {
+  /** Nothing more is read until `resume`. */
+  pause(): void;
+  resume(): void;
+  /** Closes the connection; the listener hears nothing more. Gives what was generated, as far as it was seen. */
+  abort(): TokenUsage;
 }
 
 /** A column of features straight from a DuckDB vector. `values[i]` is undefined behaviour where `isNull[i]`. */

@@ -14,6 +14,7 @@ import {
   stubTokens,
 } from '../stub/provider.ts';
 import { collect, describeEngine, expectCode } from './contract.ts';
+import { describeFailures } from './provider-stub.ts';
 
 const context: EngineContext = {
   log: SILENT_LOG,
@@ -272,10 +273,106 @@ describe('anthropic', () => {
     await expectCode('RATE_LIMITED', collect(stream(user('x'))));
   });
 
+  test('a model that thinks has room for it, is not forced, and its thoughts are no text', async () => {
+    const thinking = { type: 'enabled', budget_tokens: 2_000 };
+    const schema = { type: 'object', properties: { label: { enum: ['a'] } } };
+    reply({
+      body: {
+        content: [
+          { type: 'thinking', thinking: 'hm', signature: 's' },
+          { type: 'text', text: '{"label":"a"}' },
+        ],
+        stop_reason: 'end_turn',
+      },
+    });
+    const { output } = await ask(user('x'), { ...format(schema), extra: { thinking } });
+    expect(output).toEqual({ content: '{"label":"a"}', finishReason: 'stop' });
+    expect(sent()).toMatchObject({ thinking, max_tokens: 3_024, tool_choice: { type: 'auto' } });
+    const event = (type: string, rest: object) =>
+      `event: ${type}\ndata: ${JSON.stringify({ type, ...rest })}\n\n`;
+    const delta = (index: number, piece: object) => event('content_block_delta', { index, delta: piece });
+    reply({
+      headers: { 'content-type': 'text/event-stream' },
+      body: [
+        event('content_block_start', { index: 0, content_block: { type: 'thinking', thinking: '' } }),
+        delta(0, { type: 'thinking_delta', thinking: 'hm' }),
+        delta(0, { type: 'signature_delta', signature: 's' }),
+        event('content_block_start', { index: 1, content_block: { type: 'text', text: '' } }),
+        delta(1, { type: 'text_delta', text: '{"label":"a"}' }),
+        event('message_delta', { delta: { stop_reason: 'end_turn' }, usage: { output_tokens: 9 } }),
+        event('message_stop', {}),
+      ].join(''),
+    });
+    const events = await collect(stream(user('x'), { ...format(schema), extra: { thinking } }));
+    expect(events).toMatchObject([
+      { type: 'delta', text: '{"label":"a"}' },
+      { type: 'end', finishReason: 'stop', usage: { outputTokens: 9 } },
+    ]);
+  });
+
+  test('fields of OpenAI become those of Anthropic or stay behind; its own go through', async () => {
+    const tools = [{ name: 'w' }];
+    const extra = {
+      user: 'u1',
+      parallel_tool_calls: false,
+      frequency_penalty: 1,
+      logit_bias: {},
+      service_tier: 'flex',
+      metadata: { job: 'x' },
+      cache_control: { type: 'ephemeral' },
+      container: 'c',
+    };
+    await ask(user('x'), { tools, extra });
+    expect(sent()).toEqual({
+      model: 'stub-model',
+      messages: [{ role: 'user', content: 'x' }],
+      max_tokens: 1024,
+      tools: [{ name: 'w', input_schema: { type: 'object' } }],
+      tool_choice: { type: 'auto', disable_parallel_tool_use: true },
+      metadata: { user_id: 'u1' },
+      cache_control: { type: 'ephemeral' },
+      container: 'c',
+    });
+    await ask(user('x'), { tools, toolChoice: 'none', extra: { service_tier: 'standard_only' } });
+    expect(sent()).toMatchObject({ tool_choice: { type: 'none' }, service_tier: 'standard_only' });
+  });
+
+  test('a stop sequence is a stop, and an image by address goes as one', async () => {
+    reply({
+      body: { content: [{ type: 'text', text: 'a' }], stop_reason: 'stop_sequence', stop_sequence: 'END' },
+    });
+    const content = [{ type: 'image_url', url: 'https://example.com/duck.png' }] as const;
+    const { output } = await ask({ messages: [{ role: 'user', content }] }, { stop: ['END'] });
+    expect(output).toEqual({ content: 'a', finishReason: 'stop' });
+    expect(sent()).toMatchObject({
+      stop_sequences: ['END'],
+      messages: [
+        { content: [{ type: 'image', source: { type: 'url', url: 'https://example.com/duck.png' } }] },
+      ],
+    });
+  });
+
   test('only chat is served', async () => {
     await expectCode(
       'WRONG_TASK',
       anthropicEngine.open({ ...anthropicTarget(), task: 'llm/v1/embeddings' }, context),
     );
   });
+});
+
+const half = '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"half"}}';
+const overloaded = '{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}';
+describeFailures('anthropic', {
+  engine: anthropicEngine,
+  modelOf: ({ url }) => ({ name: 'claude', provider: 'anthropic', baseUrl: url, apiKey: '{{env/KEY}}' }),
+  secrets: { '{{env/KEY}}': 'sk-ant-secret-0123456789' },
+  hidden: ['sk-ant-secret-0123456789'],
+  error: (message) => ({ body: { type: 'error', error: { type: 'some_error', message } } }),
+  inside: {
+    code: 'UPSTREAM_ERROR',
+    answer: {
+      headers: { 'content-type': 'text/event-stream' },
+      body: `event: content_block_delta\ndata: ${half}\n\nevent: error\ndata: ${overloaded}\n\n`,
+    },
+  },
 });

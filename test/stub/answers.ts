@@ -102,6 +102,23 @@ function forcedTool(tools: Json | undefined, choice: Json | undefined) {
   return undefined;
 }
 
+/** What a dialect found in a request, in no provider's spelling. */
+export interface PlainQuestion {
+  readonly prompt: string;
+  readonly promptTokens: number;
+  readonly maxTokens?: Json | undefined;
+  readonly stop?: Json | undefined;
+  readonly forcedTool?: { readonly name: string; readonly schema: JsonObject } | undefined;
+  readonly schema?: JsonObject | undefined;
+}
+
+export function answerPlain(question: PlainQuestion): TextAnswer {
+  const { prompt, promptTokens, maxTokens, stop, forcedTool, schema } = question;
+  if (forcedTool) return callTool(forcedTool.name, forcedTool.schema, prompt, promptTokens);
+  const text = schema ? stubJsonText(schema, prompt) : stubChatText(prompt);
+  return finish(text, promptTokens, maxTokens, stop);
+}
+
 function callTool(name: string, schema: JsonObject, prompt: string, promptTokens: number): TextAnswer {
   const filled = JSON.stringify(fillSchema({ type: 'object', ...schema }, prompt));
   const toolCall = { id: `call_${hashText(prompt).toString(16)}`, name, arguments: filled };
@@ -131,7 +148,7 @@ export function wordsOf(text: string): readonly string[] {
   return text.match(/\s*\S+\s*$|\s*\S+|\s+/g) ?? [];
 }
 
-function lastUserText(messages: readonly Json[]): string {
+export function lastUserText(messages: readonly Json[]): string {
   for (let index = messages.length - 1; index >= 0; index--) {
     const message = messages[index];
     if (isJsonObject(message) && message.role === 'user') return textOf(message.content);
@@ -139,13 +156,13 @@ function lastUserText(messages: readonly Json[]): string {
   return '';
 }
 
-function tokensOfMessages(messages: readonly Json[]): number {
+export function tokensOfMessages(messages: readonly Json[]): number {
   let tokens = 0;
   for (const message of messages) tokens += isJsonObject(message) ? stubTokens(textOf(message.content)) : 0;
   return tokens;
 }
 
-function textOf(content: Json | undefined): string {
+export function textOf(content: Json | undefined): string {
   if (typeof content === 'string') return content;
   if (!Array.isArray(content)) return '';
   return content

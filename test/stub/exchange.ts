@@ -2,6 +2,12 @@
 import type { ServerResponse } from 'node:http';
 import type { LedgerBook, Misbehaviour } from './ledger.ts';
 
+export interface StreamSpelling {
+  readonly contentType?: string;
+  /** An event that is broken in itself. */
+  readonly malformed?: string | Buffer;
+}
+
 /** One request's answer; books its end exactly once, whoever hangs up. */
 export class Exchange {
   readonly #response: ServerResponse;
@@ -23,7 +29,7 @@ export class Exchange {
     else work();
   }
 
-  send(status: number, text: string, headers: Readonly<Record<string, string>> = {}): void {
+  send(status: number, text: string | Buffer, headers: Readonly<Record<string, string>> = {}): void {
     const length = Buffer.byteLength(text);
     this.#response
       .writeHead(status, { 'content-type': 'application/json', 'content-length': length, ...headers })
@@ -49,19 +55,24 @@ export class Exchange {
     this.#response.socket?.destroy();
   }
 
-  stream(events: readonly string[], gapMs: number, fate: Misbehaviour | undefined, done: () => void): void {
-    this.#response.writeHead(200, { 'content-type': 'text/event-stream' });
+  stream(
+    events: readonly (string | Buffer)[],
+    gapMs: number,
+    fate: Misbehaviour | undefined,
+    done: () => void,
+    { contentType = 'text/event-stream', malformed = 'data: {"choices":[{"de\n\n' }: StreamSpelling = {},
+  ): void {
+    this.#response.writeHead(200, { 'content-type': contentType });
     const badFrom = Math.ceil(events.length / 2);
     const sendFrom = (from: number): void => {
       for (let index = from; index < events.length; index++) {
         if (index === badFrom && fate === 'rateCut') {
-          // Flushed first, so that the client has seen half of it.
-          this.#response.write(':\n\n', () => this.cut());
+          // In the middle of an event, and flushed first, so that the client has seen half of it.
+          const event = events[index] ?? '';
+          this.#response.write(event.slice(0, Math.ceil(event.length / 2)), () => this.cut());
           return;
         }
-        this.#response.write(
-          index === badFrom && fate === 'rateMalformed' ? 'data: {"choices":[{"de\n\n' : events[index],
-        );
+        this.#response.write(index === badFrom && fate === 'rateMalformed' ? malformed : events[index]);
         if (gapMs > 0) {
           this.after(gapMs, () => sendFrom(index + 1));
           return;

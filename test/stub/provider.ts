@@ -1,12 +1,19 @@
-// A provider on loopback that speaks OpenAI and Anthropic, answers the same every time, and misbehaves on request.
-// Plain node:http, for it must be faster than what is tested with it. What it says is in answers.ts.
+// A provider on loopback that speaks OpenAI and Anthropic, and the other providers by a dialect each; answers the
+// same every time, and misbehaves on request. Plain node:http, for it must be faster than what is tested with it.
+// What it says is in answers.ts.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { isJsonObject, type JsonObject } from '#core/json.ts';
 import { hashText, mixBits } from '#engines/echo-schema.ts';
 import { answerAnthropic, answerOpenai, textsOf } from './answers.ts';
+import { bedrockDialect } from './bedrock.ts';
+import { cohereDialect } from './cohere.ts';
+import { databricksDialect } from './databricks.ts';
+import type { Dialect, DialectRequest } from './dialect.ts';
 import { Exchange } from './exchange.ts';
 import { type Ledger, LedgerBook, type Misbehaviour } from './ledger.ts';
+import { TokenDesk } from './tokens.ts';
+import { vertexDialect } from './vertex.ts';
 import { anthropicBody, anthropicEvents, embeddingsBody, openaiBody, openaiEvents } from './wire.ts';
 
 export { stubChatText, stubEmbedding, stubTokens } from './answers.ts';
@@ -16,7 +23,7 @@ export interface StubAnswer {
   /** Default 200. */
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
-  /** A string is sent as it is, anything else as JSON. */
+  /** A string and bytes are sent as they are, anything else as JSON. */
   readonly body: unknown;
 }
 
@@ -27,6 +34,8 @@ export interface SeenRequest {
   readonly headers: IncomingMessage['headers'];
   readonly body: JsonObject;
 }
+
+const DIALECTS: readonly Dialect[] = [cohereDialect, bedrockDialect, vertexDialect, databricksDialect];
 
 export interface StubBehaviour {
   /** Time before an answer begins. */
@@ -49,6 +58,8 @@ export interface StubBehaviour {
   readonly retryAfterMs?: number;
   /** When given, another key is answered 401. */
   readonly apiKey?: string;
+  /** Requests in OpenAI's shape and those of Anthropic need a token of `tokens`, as with Azure and Vertex. */
+  readonly needsToken?: boolean;
   /** Length of embeddings. Default 64. */
   readonly dimensions?: number;
   /** Leaves `usage` out of every answer. */
@@ -69,6 +80,8 @@ export interface StubProvider {
   readonly openaiUrl: string;
   ledger(): Ledger;
   resetLedger(): void;
+  /** The identity providers beside it. */
+  readonly tokens: TokenDesk;
   /** The last 100 requests, oldest first. */
   readonly requests: readonly SeenRequest[];
   /** Changes the behaviour from the next request on; what is not named stays. */
@@ -83,6 +96,7 @@ export async function startStubProvider(options: StubOptions = {}): Promise<Stub
   const book = new LedgerBook();
   const requests: SeenRequest[] = [];
   const timesSeen = new Map<number, number>();
+  const tokens = new TokenDesk();
 
   const server = createServer((request, response) => {
     const url = request.url ?? '/';
@@ -94,6 +108,10 @@ export async function startStubProvider(options: StubOptions = {}): Promise<Stub
     if (path === '/ledger/reset') {
       reset();
       sendControl('/ledger', response);
+      return;
+    }
+    if (tokens.isTokenPath(path)) {
+      sendToken(path, request, response);
       return;
     }
     book.begin(path);
@@ -113,6 +131,17 @@ export async function startStubProvider(options: StubOptions = {}): Promise<Stub
   function sendControl(url: string, response: ServerResponse): void {
     const body = url === '/ledger' ? JSON.stringify(book.read()) : '{"object":"list","data":[{"id":"stub"}]}';
     response.writeHead(200, { 'content-type': 'application/json' }).end(body);
+  }
+
+  function sendToken(path: string, request: IncomingMessage, response: ServerResponse): void {
+    let text = '';
+    request.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    request.on('end', () => {
+      const { status, body } = tokens.answer(path, request.headers['content-type'], text);
+      response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+    });
   }
 
   function reset(): void {
@@ -146,9 +175,14 @@ export async function startStubProvider(options: StubOptions = {}): Promise<Stub
     const seen: SeenRequest = { path, url: request.url ?? path, headers: request.headers, body };
     requests.push(seen);
     if (requests.length > KEPT_REQUESTS) requests.shift();
-    book.inputs(textsOf(body));
+    const dialect = DIALECTS.find((each) => each.matches(path));
+    book.inputs(dialect ? dialect.textsOf(body) : textsOf(body));
 
-    const { apiKey, maxParallel, retryAfterMs = 50 } = behaviour;
+    const { apiKey, needsToken = false, maxParallel, retryAfterMs = 50 } = behaviour;
+    if (!dialect && needsToken && !tokens.isGood(request.headers.authorization)) {
+      exchange.sendError(401, 'authentication_error', 'The access token is not known.');
+      return;
+    }
     if (apiKey !== undefined && !hasKey(request, apiKey)) {
       exchange.sendError(401, 'authentication_error', `Incorrect API key provided: ${givenKey(request)}.`);
       return;
@@ -156,6 +190,14 @@ export async function startStubProvider(options: StubOptions = {}): Promise<Stub
     const isOver = maxParallel !== undefined && book.inFlight > maxParallel;
     const fate = isOver ? 'overParallel' : draw(text);
     if (fate !== undefined) book.misbehave(fate);
+    const asked: DialectRequest = { ...seen, text };
+    if (dialect && fate !== 'rate429' && fate !== 'overParallel') {
+      const { latencyMs = 0, slowMs = 5_000 } = behaviour;
+      exchange.after(fate === 'rateSlow' ? slowMs : latencyMs, () =>
+        speakDialect(exchange, dialect, asked, fate),
+      );
+      return;
+    }
     if (fate === 'rate429' || fate === 'overParallel') {
       exchange.sendError(429, 'rate_limit_error', 'Rate limit reached, wait and try again.', {
         'retry-after': String(Math.ceil(retryAfterMs / 1000)),
@@ -165,6 +207,48 @@ export async function startStubProvider(options: StubOptions = {}): Promise<Stub
     }
     const { latencyMs = 0, slowMs = 5_000 } = behaviour;
     exchange.after(fate === 'rateSlow' ? slowMs : latencyMs, () => speak(exchange, seen, fate));
+  }
+
+  function speakDialect(
+    exchange: Exchange,
+    dialect: Dialect,
+    asked: DialectRequest,
+    fate: Misbehaviour | undefined,
+  ): void {
+    const isStream = dialect.isStream(asked);
+    if (fate === 'rateCut' && !isStream) {
+      exchange.cut();
+      return;
+    }
+    if (fate === 'rateMalformed' && !isStream) {
+      exchange.send(200, '{"choices":[{"index":0,"mess');
+      return;
+    }
+    const replaced = behaviour.answer?.(asked.body, asked);
+    if (replaced !== undefined) {
+      exchange.send(replaced.status ?? 200, contentOf(replaced.body), replaced.headers);
+      return;
+    }
+    const { dimensions = 64, omitUsage = false, eventGapMs = 0 } = behaviour;
+    const options = { dimensions, omitUsage, tokens };
+    const refusal =
+      fate === 'rate500'
+        ? { status: 500, type: 'INTERNAL', message: 'The server had an error.' }
+        : dialect.refuse(asked, options);
+    if (refusal !== undefined) {
+      const { text, headers } = dialect.error(refusal);
+      exchange.send(refusal.status, text, headers);
+      return;
+    }
+    const { reply, promptTokens, completionTokens } = dialect.answer(asked, options);
+    const done = () => book.tokens(promptTokens, completionTokens);
+    if ('events' in reply) {
+      const { contentType } = reply;
+      exchange.stream(reply.events, eventGapMs, fate, done, { contentType, malformed: dialect.malformed });
+      return;
+    }
+    done();
+    exchange.send(200, reply.text, reply.headers);
   }
 
   function speak(exchange: Exchange, seen: SeenRequest, fate: Misbehaviour | undefined): void {
@@ -183,8 +267,7 @@ export async function startStubProvider(options: StubOptions = {}): Promise<Stub
     }
     const replaced = behaviour.answer?.(body, seen);
     if (replaced !== undefined) {
-      const content = typeof replaced.body === 'string' ? replaced.body : JSON.stringify(replaced.body);
-      exchange.send(replaced.status ?? 200, content, replaced.headers);
+      exchange.send(replaced.status ?? 200, contentOf(replaced.body), replaced.headers);
       return;
     }
     const { dimensions = 64, omitUsage = false, eventGapMs = 0 } = behaviour;
@@ -194,7 +277,7 @@ export async function startStubProvider(options: StubOptions = {}): Promise<Stub
       exchange.send(200, text);
       return;
     }
-    const isAnthropic = path.endsWith('/messages');
+    const isAnthropic = path.endsWith('/messages') || path.endsWith('awPredict');
     if (!isAnthropic && !path.endsWith('/completions')) {
       exchange.sendError(404, 'not_found_error', `Unknown path ${path}.`);
       return;
@@ -220,6 +303,7 @@ export async function startStubProvider(options: StubOptions = {}): Promise<Stub
   let closing: Promise<void> | undefined;
   return {
     url,
+    tokens,
     openaiUrl: `${url}/v1`,
     requests,
     ledger: () => book.read(),
@@ -235,6 +319,11 @@ export async function startStubProvider(options: StubOptions = {}): Promise<Stub
       return closing;
     },
   };
+}
+
+/** A string or bytes as they are, anything else as JSON. */
+function contentOf(body: unknown): string | Buffer {
+  return typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body);
 }
 
 function parseBody(text: string): JsonObject | undefined {

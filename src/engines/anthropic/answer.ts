@@ -1,9 +1,9 @@
 // Reading whole answers of Anthropic's Messages API. Not here: streams (stream.ts) and statuses (http/failures.ts).
 import type { ChatInput, ChatOutput, FinishReason, TokenUsage, ToolCall } from '#core/call.ts';
 import { isJsonObject } from '#core/json.ts';
+import { type AnswerTool, unwrapAnswer } from '../answer-tool.ts';
 import type { RunItem } from '../engine.ts';
 import { estimateTokens, lengthOfInput } from '../text-input.ts';
-import type { AnswerTool } from './request.ts';
 
 export function readMessage(
   body: unknown,
@@ -21,9 +21,8 @@ export function readMessage(
     if (block.type !== 'tool_use') continue;
     if (typeof block.name !== 'string') throw invalid('a tool use without a name');
     if (block.name === answerTool?.name) {
-      const given = answerTool.isWrapped && isJsonObject(block.input) ? block.input.value : block.input;
-      if (given === undefined) throw invalid('a tool use without the input asked for');
-      structured = JSON.stringify(given);
+      structured = unwrapAnswer(answerTool, block.input);
+      if (structured === undefined) throw invalid('a tool use without the input asked for');
     } else {
       const id = typeof block.id === 'string' ? block.id : `toolu_${index}`;
       toolCalls.push({ id, name: block.name, arguments: JSON.stringify(block.input ?? {}) });

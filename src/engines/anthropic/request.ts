@@ -1,91 +1,92 @@
 // Calls in the spelling of Anthropic's Messages API. Structured output is a tool that must be called.
 // Not here: headers, addresses and answers.
 import type { ChatInput, ChatMessage, ContentPart, Parameters, ToolChoice } from '#core/call.ts';
-import { ServingError } from '#core/errors.ts';
 import { isJsonObject, type JsonObject } from '#core/json.ts';
+import { ANSWER_TOOL_DESCRIPTION, type AnswerTool, createAnswerTool } from '../answer-tool.ts';
+import { inlineImage, parseArguments, splitSystem, toJsonInstruction } from '../chat-parts.ts';
+import { fieldsFor } from '../extra.ts';
 import { textOfContent } from '../text-input.ts';
 
 /** The API demands a limit; this is what Databricks sends too. */
 const DEFAULT_MAX_TOKENS = 1024;
-const JSON_ONLY = 'Answer with one JSON object and nothing else.';
-
-/** A tool whose input is the answer. `isWrapped`: the schema is not of an object, so it sits under `value`. */
-export interface AnswerTool {
-  readonly name: string;
-  readonly isWrapped: boolean;
-}
+/** What it knows of the fields that clients of OpenAI send. */
+const KNOWN: ReadonlySet<string> = new Set(['thinking', 'cache_control']);
+const SERVICE_TIERS: readonly unknown[] = ['auto', 'standard_only'];
 
 export interface AnthropicRequest {
   readonly body: Record<string, unknown>;
-  readonly answerTool?: AnswerTool;
+  readonly answerTool: AnswerTool | undefined;
 }
 
 export function toRequest(model: string, input: ChatInput, parameters: Parameters): AnthropicRequest {
-  const {
-    maxTokens,
-    temperature,
-    topP,
-    topK,
-    stop,
-    tools = [],
-    toolChoice,
-    responseFormat,
-    extra,
-  } = parameters;
-  const { messages, system } = splitSystem(input.messages);
-  if (responseFormat?.type === 'json_object') system.push(JSON_ONLY);
+  const { maxTokens, temperature, topP, topK, stop, responseFormat, extra } = parameters;
+  const { turns, system } = splitSystem(input.messages);
+  const instruction = responseFormat?.type === 'json_object' ? toJsonInstruction(responseFormat) : undefined;
+  const thinking = toThinking(extra);
   const body: Record<string, unknown> = {
-    ...extra,
+    ...toFields(extra),
     model,
-    messages: toTurns(messages),
-    max_tokens: maxTokens ?? DEFAULT_MAX_TOKENS,
+    messages: toTurns(turns),
+    // Thinking counts as output, so the default has to leave room for the answer.
+    max_tokens: maxTokens ?? DEFAULT_MAX_TOKENS + (thinking?.budgetTokens ?? 0),
   };
-  if (system.length > 0) body.system = system.join('\n\n');
+  const hoisted = [...system, ...(instruction === undefined ? [] : [instruction])];
+  if (hoisted.length > 0) body.system = hoisted.join('\n\n');
   if (temperature !== undefined) body.temperature = temperature;
   if (topP !== undefined) body.top_p = topP;
   if (topK !== undefined) body.top_k = topK;
   if (stop !== undefined && stop.length > 0) body.stop_sequences = stop;
+  const answerTool = responseFormat?.type === 'json_schema' ? createAnswerTool(responseFormat) : undefined;
+  return { body: { ...body, ...toTools(parameters, answerTool, thinking !== undefined) }, answerTool };
+}
 
+/** Offered tools and which may be called; the answer tool is one of them. */
+function toTools(
+  { tools = [], toolChoice, extra }: Parameters,
+  answerTool: AnswerTool | undefined,
+  isThinking: boolean,
+): Record<string, unknown> {
   const offered = tools.map((tool) => ({
     name: tool.name,
     ...(tool.description === undefined ? {} : { description: tool.description }),
     input_schema: { type: 'object', ...tool.parameters },
   }));
-  if (responseFormat?.type !== 'json_schema') {
-    if (offered.length > 0) {
-      body.tools = offered;
-      if (toolChoice !== undefined) body.tool_choice = toToolChoice(toolChoice);
-    }
-    return { body };
+  if (offered.length === 0 && answerTool === undefined) return {};
+  const alone = extra?.parallel_tool_calls === false ? { disable_parallel_tool_use: true } : {};
+  if (answerTool === undefined) {
+    if (toolChoice === undefined && extra?.parallel_tool_calls !== false) return { tools: offered };
+    const choice = toToolChoice(toolChoice ?? 'auto');
+    return { tools: offered, tool_choice: toolChoice === 'none' ? choice : { ...choice, ...alone } };
   }
-  const isWrapped = responseFormat.schema.type !== 'object';
-  const answerTool: AnswerTool = { name: toToolName(responseFormat.name), isWrapped };
-  body.tools = [
-    ...offered,
-    {
-      name: answerTool.name,
-      description: 'Gives the answer.',
-      input_schema: toInputSchema(responseFormat.schema),
-    },
-  ];
+  const { name, schema } = answerTool;
+  const answer = { name, description: ANSWER_TOOL_DESCRIPTION, input_schema: schema };
   // With other tools beside it the model may call one of those first; without, the answer is all there is to call.
   const mayUseOthers = offered.length > 0 && toolChoice !== 'none';
-  if (!mayUseOthers) body.tool_choice = { type: 'tool', name: answerTool.name };
-  else body.tool_choice = typeof toolChoice === 'object' ? toToolChoice(toolChoice) : { type: 'any' };
-  return { body, answerTool };
+  const forced = mayUseOthers
+    ? toToolChoice(typeof toolChoice === 'object' ? toolChoice : 'required')
+    : { type: 'tool', name };
+  // A model that thinks refuses to be forced.
+  return {
+    tools: [...offered, answer],
+    tool_choice: isThinking ? { type: 'auto' } : { ...forced, ...alone },
+  };
 }
 
-/** The API takes system text apart from the turns, and a conversation cannot be system text alone. */
-function splitSystem(messages: readonly ChatMessage[]): {
-  messages: readonly ChatMessage[];
-  system: string[];
-} {
-  const turns = messages.filter(({ role }) => role !== 'system');
-  const system = messages
-    .filter(({ role }) => role === 'system')
-    .map(({ content }) => textOfContent(content));
-  if (turns.length > 0) return { messages: turns, system: system.filter((text) => text !== '') };
-  return { messages: [{ role: 'user', content: system.join('\n\n') }], system: [] };
+function toThinking(extra: JsonObject | undefined): { readonly budgetTokens: number } | undefined {
+  const thinking = extra?.thinking;
+  if (!isJsonObject(thinking) || thinking.type === 'disabled') return undefined;
+  return { budgetTokens: typeof thinking.budget_tokens === 'number' ? thinking.budget_tokens : 0 };
+}
+
+/** OpenAI's `user` is `metadata.user_id` here; tiers by OpenAI's names mean nothing. */
+function toFields(extra: JsonObject | undefined): Record<string, unknown> {
+  const fields: Record<string, unknown> = fieldsFor(extra, KNOWN);
+  if (typeof extra?.user === 'string') fields.metadata = { user_id: extra.user };
+  if (isJsonObject(extra?.metadata) && Object.keys(extra.metadata).join() === 'user_id') {
+    fields.metadata = extra.metadata;
+  }
+  if (SERVICE_TIERS.includes(extra?.service_tier)) fields.service_tier = extra?.service_tier;
+  return fields;
 }
 
 interface Turn {
@@ -131,45 +132,14 @@ function toBlocks(message: ChatMessage): object[] {
 
 function toBlock(part: ContentPart): object {
   if (part.type === 'text') return { type: 'text', text: part.text };
-  const inline = /^data:([^;,]+);base64,(.*)$/s.exec(part.url);
+  const inline = inlineImage(part.url);
   const source = inline
-    ? { type: 'base64', media_type: inline[1], data: inline[2] }
+    ? { type: 'base64', media_type: inline.mediaType, data: inline.data }
     : { type: 'url', url: part.url };
   return { type: 'image', source };
-}
-
-function parseArguments(text: string, name: string): JsonObject {
-  if (text.trim() === '') return {};
-  try {
-    const value: unknown = JSON.parse(text);
-    if (isJsonObject(value)) return value;
-  } catch {
-    // Said below, with what was given.
-  }
-  throw new ServingError(
-    'BAD_REQUEST',
-    `The arguments of tool call "${name}" are not a JSON object: ${JSON.stringify(text.slice(0, 80))}. Send them back as the model wrote them.`,
-  );
 }
 
 function toToolChoice(choice: ToolChoice): object {
   if (typeof choice === 'object') return { type: 'tool', name: choice.name };
   return { type: choice === 'required' ? 'any' : choice };
-}
-
-/** References point from the root of a schema, so definitions stay there when the rest moves under `value`. */
-function toInputSchema(schema: JsonObject): JsonObject {
-  if (schema.type === 'object') return schema;
-  const { $defs, definitions, ...value } = schema;
-  return {
-    type: 'object',
-    properties: { value },
-    required: ['value'],
-    ...($defs === undefined ? {} : { $defs }),
-    ...(definitions === undefined ? {} : { definitions }),
-  };
-}
-
-function toToolName(name: string): string {
-  return name.replace(/[^\w-]/g, '_').slice(0, 64) || 'answer';
 }

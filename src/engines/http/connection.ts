@@ -5,7 +5,7 @@ import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { type Dispatcher, Pool } from 'undici';
 import { SYSTEM_CLOCK } from '#core/clock.ts';
 import { ServingError, throwIfAborted } from '#core/errors.ts';
-import { type Asked, failureOfStatus } from './failures.ts';
+import { type Asked, failureOfStatus, redact, type Secret } from './failures.ts';
 
 const MAX_RESPONSE_BYTES = 64 * 1024 * 1024;
 const DRAIN_BYTES = 16 * 1024;
@@ -25,11 +25,21 @@ export interface Post {
   /** Appended to the path of the base URL. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: object;
+  /** An object is sent as JSON; a text is sent as it is (signed bytes, forms). */
+  readonly body: object | string;
   readonly signal: AbortSignal;
   /** Removed from error texts. */
-  readonly secret?: string | undefined;
+  readonly secret?: Secret;
 }
+
+export interface Response {
+  /** Names in lower case. */
+  readonly headers: Dispatcher.ResponseData['headers'];
+  readonly body: unknown;
+}
+
+/** Turns the bytes of a streamed body into items; `undefined` says that the body has ended. */
+export type Decode<Item> = (bytes: Buffer | undefined) => readonly Item[];
 
 export class Connection {
   readonly #options: ConnectionOptions;
@@ -54,10 +64,17 @@ export class Connection {
 
   /** The parsed body of a 2xx answer. */
   async postJson(post: Post): Promise<unknown> {
+    return (await this.post(post)).body;
+  }
+
+  /** The same with its headers, for providers that count tokens there. */
+  async post(post: Post): Promise<Response> {
     const attempt = new Attempt(post, this.#options);
     let text: string;
+    let headers: Response['headers'];
     try {
       const response = await this.#send(post, attempt);
+      headers = response.headers;
       text = await response.body.text();
       if (!isGood(response)) throw this.#refusal(post, response, text);
     } catch (thrown) {
@@ -65,17 +82,27 @@ export class Connection {
     } finally {
       attempt.end();
     }
-    return this.parse(text);
+    return { headers, body: this.parse(text) };
   }
 
   /**
-   * The events of a 2xx answer up to and with the one that `isLast`. Ends without it where the provider ended the
+   * The server-sent events of a 2xx answer up to and with the one that `isLast`. Ends without it where the provider ended the
    * body; whether that was too early, the caller knows.
    */
-  async *postEvents(
+  postEvents(
     post: Post,
     isLast: (message: EventSourceMessage) => boolean,
   ): AsyncGenerator<EventSourceMessage> {
+    return this.postStream(post, 'text/event-stream', decodeEvents(), isLast);
+  }
+
+  /** The same for a body of another content type, cut into items by `decode`. */
+  async *postStream<Item>(
+    post: Post,
+    contentType: string,
+    decode: Decode<Item>,
+    isLast: (item: Item) => boolean,
+  ): AsyncGenerator<Item> {
     const attempt = new Attempt(post, this.#options);
     let body: Dispatcher.ResponseData['body'] | undefined;
     let isFinished = false;
@@ -84,23 +111,19 @@ export class Connection {
       body = response.body;
       if (!isGood(response)) throw this.#refusal(post, response, await body.text());
       const type = String(response.headers['content-type'] ?? '');
-      if (!type.startsWith('text/event-stream')) {
-        throw this.invalid(`content type "${type}" where a stream of events was asked`);
+      if (!type.startsWith(contentType)) {
+        throw this.invalid(`content type "${type}" where a stream of ${contentType} was asked`);
       }
-      const ready: EventSourceMessage[] = [];
-      const parser = createParser({ onEvent: (message) => ready.push(message) });
-      const decoder = new TextDecoder();
       const chunks: AsyncIterator<Buffer, undefined> = body.iterator({ destroyOnReturn: false });
       for (let isEnded = false; !isEnded && !isFinished; ) {
         const { done, value } = await chunks.next();
         isEnded = done === true;
-        // Some servers end the body right after the last event, without its blank line.
-        parser.feed(value === undefined ? '\n\n' : decoder.decode(value, { stream: true }));
+        const items = decode(value);
         // Time that the consumer takes is not the provider's.
         attempt.pause();
-        for (const message of ready.splice(0)) {
-          isFinished = isLast(message);
-          yield message;
+        for (const item of items) {
+          isFinished = isLast(item);
+          yield item;
           if (isFinished) break;
         }
         attempt.resume();
@@ -120,7 +143,7 @@ export class Connection {
     try {
       return JSON.parse(text);
     } catch (cause) {
-      throw this.invalid(`text that is not JSON: ${JSON.stringify(text.slice(0, 80))}`, cause);
+      throw this.invalid(`text that is not JSON: ${JSON.stringify(redact(text.slice(0, 80)))}`, cause);
     }
   }
 
@@ -144,7 +167,7 @@ export class Connection {
     );
   }
 
-  asked(secret: string | undefined): Asked {
+  asked(secret: Secret): Asked {
     const { provider, model } = this.#options;
     return { provider, model, secret };
   }
@@ -165,7 +188,7 @@ export class Connection {
           method: 'POST',
           path: this.#basePath + post.path,
           headers: { 'content-type': 'application/json', 'user-agent': 'duckserve', ...post.headers },
-          body: JSON.stringify(post.body),
+          body: typeof post.body === 'string' ? post.body : JSON.stringify(post.body),
           signal: attempt.aborted,
         })
         .then(resolve, reject);
@@ -219,7 +242,7 @@ class Attempt {
 
   explain(thrown: unknown): ServingError {
     if (thrown instanceof ServingError) return thrown;
-    const { provider, model, timeoutMs, baseUrl } = this.#options;
+    const { provider, model, timeoutMs } = this.#options;
     const options = { cause: thrown, details: { provider, model } };
     if (this.#post.signal.aborted) return new ServingError('CANCELLED', 'The call was cancelled.', options);
     if (this.#isLate || codeOf(thrown) === 'UND_ERR_CONNECT_TIMEOUT') {
@@ -239,10 +262,21 @@ class Attempt {
     const reason = thrown instanceof Error ? thrown.message : String(thrown);
     return new ServingError(
       'UPSTREAM_ERROR',
-      `The connection to ${provider} at ${new URL(baseUrl).origin} failed (${codeOf(thrown) ?? reason}). Check that the server is up and the base URL is right.`,
+      `The connection to ${provider} model "${model}" failed (${codeOf(thrown) ?? reason}). Check that the server is up and the base URL of the endpoint is right.`,
       options,
     );
   }
+}
+
+function decodeEvents(): Decode<EventSourceMessage> {
+  const ready: EventSourceMessage[] = [];
+  const parser = createParser({ onEvent: (message) => ready.push(message) });
+  const decoder = new TextDecoder();
+  return (bytes) => {
+    // Some servers end the body right after the last event, without its blank line.
+    parser.feed(bytes === undefined ? '\n\n' : decoder.decode(bytes, { stream: true }));
+    return ready.splice(0);
+  };
 }
 
 /** Reads what little follows the last event, so that the connection can be used again. Nobody waits for it. */

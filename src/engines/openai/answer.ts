@@ -4,9 +4,8 @@ import type { ChatOutput, FinishReason, Input, TokenUsage, ToolCall } from '#cor
 import { isJsonObject } from '#core/json.ts';
 import type { RunItem } from '../engine.ts';
 import { estimateTokens, lengthOfInput } from '../text-input.ts';
+import { type Invalid, readVector, toEmbeddingItems } from '../vectors.ts';
 
-/** Makes the error for an answer that has `what`. */
-export type Invalid = (what: string) => Error;
 type Members = Readonly<Record<string, unknown>>;
 
 export function readChat(body: unknown, input: Input, invalid: Invalid): RunItem {
@@ -57,44 +56,12 @@ export function readEmbeddings(
     if (!(index in inputs) || vectors[index]) throw invalid(`a wrong or repeated embedding index ${index}`);
     vectors[index] = readVector(entry.embedding, invalid);
   }
-  const lengths = inputs.map((input) => estimateTokens(lengthOfInput(input)));
-  const estimate = lengths.reduce((sum, length) => sum + length, 0);
-  const total = countIn(body, 'prompt_tokens') ?? countIn(body, 'total_tokens') ?? estimate;
-  let seen = 0;
-  let given = 0;
-  return vectors.map((embedding, index) => {
-    if (embedding === undefined) throw invalid(`no embedding for input ${index}`);
-    if (embedding.length !== vectors[0]?.length) throw invalid('embeddings of different dimensions');
-    seen += lengths[index] ?? 0;
-    const upTo = Math.round((total * seen) / estimate);
-    const inputTokens = upTo - given;
-    given = upTo;
-    return { ok: true, output: { embedding }, usage: { inputTokens, outputTokens: 0 } };
-  });
-}
-
-/** Base64 of little-endian 32-bit floats, or a list of numbers. */
-function readVector(embedding: unknown, invalid: Invalid): Float32Array {
-  if (typeof embedding === 'string') {
-    const byteLength = Buffer.byteLength(embedding, 'base64');
-    const vector = new Float32Array(byteLength >>> 2);
-    const written = Buffer.from(vector.buffer).write(embedding, 'base64');
-    if (byteLength === 0 || byteLength % 4 !== 0 || written !== byteLength || !isAllFinite(vector)) {
-      throw invalid('an embedding that is not base64 of 32-bit floats');
-    }
+  const total = countIn(body, 'prompt_tokens') ?? countIn(body, 'total_tokens');
+  const inOrder = vectors.map((vector, index) => {
+    if (vector === undefined) throw invalid(`no embedding for input ${index}`);
     return vector;
-  }
-  if (!Array.isArray(embedding) || embedding.length === 0 || !embedding.every(Number.isFinite)) {
-    throw invalid('an embedding that is no list of numbers');
-  }
-  return Float32Array.from(embedding);
-}
-
-/** One addition a number: NaN and infinity survive it, and 32-bit floats do not overflow it. */
-function isAllFinite(vector: Float32Array): boolean {
-  let sum = 0;
-  for (let index = 0; index < vector.length; index++) sum += vector[index] ?? 0;
-  return Number.isFinite(sum);
+  });
+  return toEmbeddingItems(inOrder, inputs, total, invalid);
 }
 
 function firstChoice(body: unknown, invalid: Invalid): Members {
@@ -105,7 +72,7 @@ function firstChoice(body: unknown, invalid: Invalid): Members {
 }
 
 /** Null for null; the texts of a list of parts joined, reasoning left out; undefined for what is neither. */
-function readContent(content: unknown): string | null | undefined {
+export function readContent(content: unknown): string | null | undefined {
   if (typeof content === 'string' || content === null) return content;
   if (!Array.isArray(content)) return undefined;
   return content

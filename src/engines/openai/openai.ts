@@ -1,46 +1,63 @@
-// The openai engine: any server of the OpenAI API, Azure's spelling of it included. One attempt, honestly reported.
-// Not here: bodies (request.ts, answer.ts, stream.ts) and the connection (http/connection.ts).
-import type { Input, StreamEvent, Task } from '#core/call.ts';
-import type { ExternalModel, Target } from '#core/endpoint.ts';
-import { ServingError } from '#core/errors.ts';
+// The engines of the OpenAI API: openai (Azure included), custom, databricks-model-serving. One attempt, honestly
+// reported. Not here: what differs between them (dialect.ts), bodies (request.ts, answer.ts, stream.ts) and the
+// connection (http/connection.ts).
+import type { Input, StreamEvent } from '#core/call.ts';
+import type { ExternalModel, Provider, Target } from '#core/endpoint.ts';
 import type { Batch, BatchAnswer, Engine, EngineContext, Runner, RunnerLimits } from '../engine.ts';
+import { fieldsFor } from '../extra.ts';
 import type { Connection, Post } from '../http/connection.ts';
 import { failureOfEvent } from '../http/failures.ts';
 import { openConnection, remoteLimits, requireExternalModel } from '../http/remote.ts';
+import type { TokenSource } from '../http/token.ts';
 import { estimateTokens, lengthOfInput, requireTask } from '../text-input.ts';
 import { readChat, readCompletion, readEmbeddings } from './answer.ts';
+import {
+  customDialect,
+  type Dialect,
+  type DialectOf,
+  databricksDialect,
+  keyOf,
+  openaiDialect,
+  toKeyHeaders,
+} from './dialect.ts';
+import { openEntraTokens } from './entra.ts';
+import { type OpenaiRelay, openRelay } from './relay.ts';
 import { type RequestBody, toRequest, toStreamRequest } from './request.ts';
 import { readStream } from './stream.ts';
 
-const BASE_URL = 'https://api.openai.com/v1';
-const AZURE_API_VERSION = '2024-10-21';
+export const openaiEngine = createEngine('openai', openaiDialect);
+/** Any other server of the OpenAI API, with its own way to send the key. */
+export const customEngine = createEngine('custom', customDialect);
+export const databricksEngine = createEngine('databricks-model-serving', databricksDialect);
 
-const PATHS: Readonly<Partial<Record<Task, string>>> = {
-  'llm/v1/chat': '/chat/completions',
-  'llm/v1/completions': '/completions',
-  'llm/v1/embeddings': '/embeddings',
-};
-
-export const openaiEngine: Engine = {
-  kind: 'openai',
-  open: async (target, context) => new OpenaiRunner(target, context),
-};
+function createEngine(provider: Provider, dialectOf: DialectOf): Engine {
+  return {
+    kind: provider,
+    open: async (target, context) => new OpenaiRunner(target, context, provider, dialectOf),
+  };
+}
 
 class OpenaiRunner implements Runner {
   readonly limits: RunnerLimits;
+  readonly relay?: OpenaiRelay;
   readonly #target: Target;
   readonly #context: EngineContext;
   readonly #model: ExternalModel;
+  readonly #dialect: Dialect;
   readonly #connection: Connection;
-  readonly #path: string;
+  /** Only with `azuread`. */
+  readonly #tokens: TokenSource | undefined;
 
-  constructor(target: Target, context: EngineContext) {
+  constructor(target: Target, context: EngineContext, provider: Provider, dialectOf: DialectOf) {
     this.#target = target;
     this.#context = context;
-    this.#model = requireExternalModel(target, 'openai');
-    this.#path = pathOf(this.#model, target.task);
-    this.#connection = openConnection(this.#model, this.#model.baseUrl ?? BASE_URL);
+    this.#model = requireExternalModel(target, provider);
+    this.#dialect = dialectOf(this.#model, target.task);
+    this.#tokens = this.#model.apiType === 'azuread' ? openEntraTokens(this.#model, context) : undefined;
+    this.#connection = openConnection(this.#model, this.#dialect.baseUrl);
     this.limits = remoteLimits(this.#model, target.task);
+    const relay = openRelay(this.#model, this.#dialect, target.task, context);
+    if (relay) this.relay = relay;
   }
 
   countTokens(input: Input): number {
@@ -48,7 +65,27 @@ class OpenaiRunner implements Runner {
   }
 
   async invoke(batch: Batch): Promise<BatchAnswer> {
-    const post = this.#post(batch, this.#request(batch));
+    const request = this.#request(batch);
+    if (!this.#tokens) return this.#invoke(batch, this.#post(batch, request));
+    return this.#tokens.with(batch.signal, (token) => this.#invoke(batch, this.#post(batch, request, token)));
+  }
+
+  async *stream(batch: Batch): AsyncGenerator<StreamEvent> {
+    const request = this.#request(batch);
+    const body = this.#dialect.hasStreamOptions
+      ? toStreamRequest(request)
+      : toStreamRequest({ ...request, stream_options: null });
+    const [input] = batch.inputs;
+    if (input === undefined) return;
+    const read = (token?: string) => readStream(this.#connection, this.#post(batch, body, token), input);
+    yield* this.#tokens ? this.#tokens.stream(batch.signal, read) : read();
+  }
+
+  close(): Promise<void> {
+    return this.#connection.close();
+  }
+
+  async #invoke(batch: Batch, post: Post): Promise<BatchAnswer> {
     const answer = await this.#connection.postJson(post);
     // Some servers report a failure under status 200.
     const failure = failureOfEvent(this.#connection.asked(post.secret), answer);
@@ -62,49 +99,20 @@ class OpenaiRunner implements Runner {
     return { items: [read(answer, input, invalid)] };
   }
 
-  async *stream(batch: Batch): AsyncGenerator<StreamEvent> {
-    const request = toStreamRequest(this.#request(batch));
-    const [input] = batch.inputs;
-    if (input !== undefined) yield* readStream(this.#connection, this.#post(batch, request), input);
-  }
-
-  close(): Promise<void> {
-    return this.#connection.close();
-  }
-
   #request(batch: Batch): RequestBody {
     requireTask(this.#target, batch.task);
-    return toRequest(this.#model.name, batch.task, batch.inputs, batch.parameters);
+    const { known, toBody } = this.#dialect;
+    const { extra } = batch.parameters;
+    const parameters =
+      known === undefined || extra === undefined
+        ? batch.parameters
+        : { ...batch.parameters, extra: fieldsFor(extra, known) };
+    return toBody(toRequest(this.#model.name, batch.task, batch.inputs, parameters));
   }
 
-  #post(batch: Batch, body: RequestBody): Post {
-    const { apiKey, apiType, organization } = this.#model;
-    const secret = apiKey === undefined ? undefined : this.#context.resolveSecret(apiKey).trim();
-    const headers: Record<string, string> = {};
-    if (secret !== undefined && secret !== '') {
-      if (apiType === 'azure') headers['api-key'] = secret;
-      else headers.authorization = `Bearer ${secret}`;
-    }
-    if (organization !== undefined) headers['openai-organization'] = organization;
-    return { path: this.#path, headers, body, signal: batch.signal, secret };
+  #post(batch: Batch, body: RequestBody, token?: string): Post {
+    const secret = token ?? keyOf(this.#model, this.#context);
+    const headers = toKeyHeaders(this.#dialect, this.#model, secret);
+    return { path: this.#dialect.path, headers, body, signal: batch.signal, secret };
   }
-}
-
-function pathOf(model: ExternalModel, task: Task): string {
-  const path = PATHS[task];
-  if (path === undefined) {
-    throw new ServingError(
-      'WRONG_TASK',
-      `Provider openai does not serve ${task}. Choose one of ${Object.keys(PATHS).join(', ')}.`,
-    );
-  }
-  if (model.apiType !== 'azure') return path;
-  if (model.baseUrl === undefined) {
-    throw new ServingError(
-      'INVALID_PARAMETER',
-      `External model "${model.name}" is of API type azure and has no base URL. Give that of the resource, "https://NAME.openai.azure.com".`,
-    );
-  }
-  const version = encodeURIComponent(model.apiVersion ?? AZURE_API_VERSION);
-  return `/openai/deployments/${encodeURIComponent(model.name)}${path}?api-version=${version}`;
 }

@@ -5,7 +5,7 @@ import { requireChat, requirePrompt, requireText } from '../text-input.ts';
 export type RequestBody = Record<string, unknown>;
 
 /** OpenAI's reasoning models refuse `max_tokens`; every other server may know nothing else. */
-const NEW_MAX_TOKENS = /^(o\d|gpt-5)/;
+export const NEW_MAX_TOKENS = /^(o\d|gpt-5)/;
 
 /** Body of a request for all inputs of a batch (chat and completions: the only one). */
 export function toRequest(

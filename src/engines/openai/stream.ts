@@ -4,7 +4,7 @@ import { isJsonObject } from '#core/json.ts';
 import type { Connection, Post } from '../http/connection.ts';
 import { failureOfEvent } from '../http/failures.ts';
 import { lengthOfInput } from '../text-input.ts';
-import { readUsage, toFinishReason } from './answer.ts';
+import { readContent, readUsage, toFinishReason } from './answer.ts';
 
 export async function* readStream(
   connection: Connection,
@@ -54,7 +54,8 @@ function* readChoice(choice: Readonly<Record<string, unknown>>): Generator<Strea
   if (typeof choice.text === 'string' && choice.text !== '') yield { type: 'delta', text: choice.text };
   const { delta } = choice;
   if (!isJsonObject(delta)) return;
-  const text = typeof delta.content === 'string' ? delta.content : delta.refusal;
+  // Reasoning models of Databricks send a list of parts.
+  const text = readContent(delta.content) ?? delta.refusal;
   if (typeof text === 'string' && text !== '') yield { type: 'delta', text };
   const calls: readonly unknown[] = Array.isArray(delta.tool_calls) ? delta.tool_calls : [];
   for (const [position, call] of calls.entries()) {
