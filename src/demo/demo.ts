@@ -119,7 +119,7 @@ class Demo {
 /** MiniLM, fetched once; where it cannot be had, the word table that comes with the package. */
 async function findEmbedder(app: App, demo: Demo): Promise<sql.Embedder> {
   try {
-    await app.serving.openLocal(MINILM_ENDPOINT, 'llm/v1/embeddings', LOCAL_OWNER);
+    await app.serving.openLocal(MINILM_ENDPOINT, 'llm/v1/embeddings', LOCAL_OWNER, 'library');
     return { endpoint: MINILM_ENDPOINT, dimensions: 384 };
   } catch (error) {
     if (!(error instanceof ServingError) || error.code !== 'MODEL_NOT_AVAILABLE') throw error;

@@ -1,9 +1,10 @@
 // A batch: the questions of one request to an engine, tried once or several times. It ends when it settles
 // something, is cut in halves or gives up; each batch that was sent has its own usage row per paying call.
-import type { TokenUsage } from '#core/call.ts';
+import type { Reservation, TokenUsage } from '#core/call.ts';
 import type { Target } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
 import type { CallRun } from './call-run.ts';
+import { NO_SPEND } from './combined-budget.ts';
 import type { Question } from './question.ts';
 import { NO_TRIES, type Tries } from './retry.ts';
 import type { Terms } from './terms.ts';
@@ -18,6 +19,8 @@ export interface Tally {
   answered: number;
   inputTokens: number;
   outputTokens: number;
+  inputCharacters: number;
+  outputCharacters: number;
   error: ServingError | undefined;
 }
 
@@ -29,6 +32,8 @@ export interface SplitHistory {
 
 export class Batch {
   readonly terms: Terms;
+  /** Whose price counts. Endpoints may share a model and differ in what they say it costs. */
+  readonly target: Target;
   questions: readonly Question[];
   readonly startedAtMs: number;
   readonly tallies: readonly Tally[];
@@ -41,6 +46,7 @@ export class Batch {
   /** Tokens billed for this batch in all tries. */
   readonly billed = { inputTokens: 0, outputTokens: 0 };
   readonly #controller = new AbortController();
+  #reservation: Reservation | undefined;
   #live: number;
 
   constructor(
@@ -52,7 +58,11 @@ export class Batch {
       history,
     }: { readonly tries?: Tries; readonly history?: SplitHistory | undefined } = {},
   ) {
+    const [first] = questions;
+    if (!first)
+      throw new ServingError('INTERNAL', 'A batch without questions. This is a defect of duckserve.');
     this.terms = terms;
+    this.target = first.target;
     this.questions = questions;
     this.startedAtMs = startedAtMs;
     this.tries = tries;
@@ -74,6 +84,27 @@ export class Batch {
 
   abort(reason: ServingError): void {
     this.#controller.abort(reason);
+  }
+
+  /** Held for its next request. */
+  hold(reservation: Reservation): void {
+    this.#reservation = reservation;
+  }
+
+  get isHeld(): boolean {
+    return this.#reservation !== undefined;
+  }
+
+  /** Whoever takes it settles it. */
+  takeReservation(): Reservation | undefined {
+    const reservation = this.#reservation;
+    this.#reservation = undefined;
+    return reservation;
+  }
+
+  /** The request will not be sent. */
+  releaseReservation(): void {
+    this.takeReservation()?.settle(NO_SPEND);
   }
 
   tallyOf(question: Question): Tally | undefined {
@@ -103,6 +134,8 @@ function tallyByPayer(questions: readonly Question[]): Tally[] {
     answered: 0,
     inputTokens: 0,
     outputTokens: 0,
+    inputCharacters: 0,
+    outputCharacters: 0,
     error: undefined,
   }));
 }

@@ -1,16 +1,24 @@
 // A call while it is carried out: which of its inputs are settled, what was spent, who is told. It decides
 // nothing; the stages in serving.ts and the carrier do.
-import type { Answer, AnswerItem, Call, TokenUsage } from '#core/call.ts';
+import type { Answer, AnswerItem, Call, Output, TokenUsage } from '#core/call.ts';
 import type { Target } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
+import { isPatientOrigin } from './deadline.ts';
 import type { Question } from './question.ts';
 import type { Resolution } from './resolver.ts';
 import type { Terms } from './terms.ts';
+import { Trail } from './trail.ts';
 import type { Lane } from './waiting-line.ts';
 
+/** Databricks tries two more at most. */
+const MAX_FALLBACKS = 2;
+const NO_FALLBACKS: readonly Target[] = [];
+
 export class CallRun {
-  readonly call: Call;
   readonly startedAtMs: number;
+  /** False: somebody waits on a connection for just this. */
+  readonly isPatient: boolean;
+  readonly trail = new Trail();
   readonly items: (AnswerItem | undefined)[];
   /** Every question this call waits for or has waited for. */
   readonly questions: Question[] = [];
@@ -21,8 +29,17 @@ export class CallRun {
   rowCount = 0;
   readonly spent = { inputTokens: 0, outputTokens: 0 };
   cost: number | null = 0;
-  isAdmitted = false;
   isStreaming = false;
+  /** Epoch milliseconds by which it must be over; undefined: as long as it takes. */
+  deadlineMs: number | undefined;
+  /** Inputs that a guard refused; they are nobody's to see. */
+  readonly refusedSlots = new Set<number>();
+  /** What a stream had given when it broke off. */
+  partial: Output | undefined;
+  #call: Call;
+  #controller: AbortController | undefined;
+  readonly #onFail = new Set<(error: ServingError) => void>();
+  #fallbacks: readonly Target[] = NO_FALLBACKS;
   #resolution: Resolution | undefined;
   #terms: Terms | undefined;
   #answeredBy: Target | undefined;
@@ -31,14 +48,33 @@ export class CallRun {
   #wake: (() => void) | undefined;
 
   constructor(call: Call, startedAtMs: number) {
-    this.call = call;
+    this.#call = call;
+    this.isPatient = isPatientOrigin(call.origin);
     this.startedAtMs = startedAtMs;
     this.items = new Array<AnswerItem | undefined>(call.inputs.length).fill(undefined);
     this.#pending = call.inputs.length;
   }
 
+  /** With its inputs as the guard of the endpoint has left them. */
+  get call(): Call {
+    return this.#call;
+  }
+
+  replaceInputs(inputs: Call['inputs']): void {
+    this.#call = { ...this.#call, inputs };
+  }
+
   set resolution(resolution: Resolution) {
     this.#resolution = resolution;
+    const { endpoint, fallbacks } = resolution;
+    if (fallbacks.length > 0 && endpoint.aiGateway?.fallback?.enabled === true) {
+      this.#fallbacks = fallbacks.slice(0, MAX_FALLBACKS);
+    }
+  }
+
+  /** Where the endpoint wants them asked: the other entities, in their order. */
+  get fallbacks(): readonly Target[] {
+    return this.#fallbacks;
   }
 
   get resolution(): Resolution {
@@ -52,6 +88,17 @@ export class CallRun {
   /** Undefined while the call is not resolved; a usage row is written all the same. */
   get knownTarget(): Target | undefined {
     return this.#answeredBy ?? this.#resolution?.target;
+  }
+
+  get knownResolution(): Resolution | undefined {
+    return this.#resolution;
+  }
+
+  /** Fires when the call as a whole has failed: cancelled, out of time, refused. */
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#error && !this.#controller.signal.aborted) this.#controller.abort(this.#error);
+    return this.#controller.signal;
   }
 
   set terms(terms: Terms) {
@@ -98,8 +145,28 @@ export class CallRun {
     if (!this.isSettled) {
       this.#error = error;
       this.#wake?.();
+      for (const tell of this.#onFail) tell(error);
+      this.#controller?.abort(error);
     }
     return this.#error ?? error;
+  }
+
+  /** Waits for something that may not heed the signal; throws at once when the call fails meanwhile. */
+  async whileLive<T>(work: Promise<T>): Promise<T> {
+    if (this.#error) {
+      work.catch(() => {});
+      throw this.#error;
+    }
+    let tell: (error: ServingError) => void = () => {};
+    try {
+      return await new Promise<T>((resolve, reject) => {
+        tell = reject;
+        this.#onFail.add(tell);
+        work.then(resolve, reject);
+      });
+    } finally {
+      this.#onFail.delete(tell);
+    }
   }
 
   bill(usage: TokenUsage, cost: number | null): void {

@@ -6,22 +6,25 @@ import type { Target } from '#core/endpoint.ts';
 import { type ServingError, toServingError } from '#core/errors.ts';
 import type { Log } from '#core/log.ts';
 import type { AnswerStore, StoredAnswer } from '#core/stores.ts';
-import type { RunItem } from '#engines/engine.ts';
 import type { Batch } from './batch.ts';
 import type { CallRun } from './call-run.ts';
+import { refusalOf } from './door-keeper.ts';
+import { inputLength, outputLength } from './inputs.ts';
 import type { Ledger } from './ledger.ts';
 import { keyOf, readsStore, scopeOf, storedItem } from './look-up.ts';
 import type { OpenTargets } from './open-targets.ts';
-import type { QueueSink } from './outcomes.ts';
+import type { GoodItem, QueueSink } from './outcomes.ts';
 import { requirePrice } from './price.ts';
 import { byPayer, groupQuestions, type Question } from './question.ts';
-import { allowsFallback } from './retry.ts';
+import { allowsFallback, isMeterRefusal, type RetryPolicy } from './retry.ts';
+import type { TargetQueue } from './target-queue.ts';
 
 export interface CarrierOptions {
   readonly answers: AnswerStore;
   readonly ledger: Ledger;
   readonly clock: Clock;
   readonly log: Log;
+  readonly policy: RetryPolicy;
   /** Queues tell the carrier, and the carrier asks for queues. */
   readonly openTargets: (sink: QueueSink) => OpenTargets;
 }
@@ -51,11 +54,20 @@ export class Carrier implements QueueSink {
       // Who waits may have changed meanwhile.
       const awaited = questions.filter(({ waiters }) => waiters.length > 0);
       for (const question of awaited) question.promotePayer();
-      for (const [payer, own] of byPayer(awaited)) queue.enqueue(payer, own);
+      for (const [payer, own] of byPayer(awaited)) this.#enqueue(queue, payer, own);
     } catch (thrown) {
       const runs = new Set(questions.flatMap(({ waiters }) => waiters.map(({ run }) => run)));
       for (const run of runs) this.abandon(run, toServingError(thrown));
     }
+  }
+
+  /** Or refuses at once what could not be answered in time; another target may. */
+  #enqueue(queue: TargetQueue, payer: CallRun, questions: readonly Question[]): void {
+    const { policy, clock } = this.#options;
+    const hasFallback = questions.every(({ fallback }) => fallback !== undefined);
+    const refusal = refusalOf(queue, payer, hasFallback, policy, clock.now());
+    if (refusal) this.failed(questions, refusal);
+    else queue.enqueue(payer, questions);
   }
 
   /** The call fails as a whole or was cancelled: what nobody else waits for is not sent, or aborted. */
@@ -77,7 +89,7 @@ export class Carrier implements QueueSink {
     this.#carryEach(withdrawn.filter(({ waiters }) => waiters.length > 0));
   }
 
-  answered(batch: Batch, question: Question, { output, usage }: Extract<RunItem, { ok: true }>): void {
+  answered(batch: Batch, question: Question, { output, usage }: GoodItem): void {
     const { terms } = batch;
     const isCutByUs = terms.isCapped && 'finishReason' in output && output.finishReason === 'length';
     if (question.isStored && !isCutByUs) {
@@ -97,10 +109,10 @@ export class Carrier implements QueueSink {
     }
   }
 
-  failed(questions: readonly Question[], error: ServingError, batch?: Batch): void {
+  failed(questions: readonly Question[], error: ServingError, batch?: Batch, isFinal = false): void {
     const awaited = questions.filter(({ isSettled, waiters }) => !isSettled && waiters.length > 0);
-    if (error.code === 'BUDGET_EXCEEDED') this.#failPayers(awaited, error, batch);
-    else if (allowsFallback(error)) this.#fallBackOrFail(awaited, error, batch);
+    if (isMeterRefusal(error)) this.#failPayers(awaited, error, batch);
+    else if (!isFinal && allowsFallback(error)) this.#fallBackOrFail(awaited, error, batch);
     else for (const question of awaited) this.#settle(question, { ok: false, error }, batch);
   }
 
@@ -112,8 +124,7 @@ export class Carrier implements QueueSink {
     const moved: Question[] = [];
     for (const question of questions) {
       question.promotePayer();
-      const next = question.payer.resolution.fallbacks[question.fallbacksTried];
-      if (next) {
+      if (question.fallback) {
         moved.push(question);
         this.#noteMoved(question, error, batch);
       } else this.#settle(question, { ok: false, error }, batch);
@@ -151,7 +162,7 @@ export class Carrier implements QueueSink {
   #fallBack(payer: CallRun, questions: readonly Question[], error: ServingError): void {
     const { endpoint } = payer.target;
     for (const [tried, own] of groupQuestions(questions, ({ fallbacksTried }) => fallbacksTried)) {
-      const next = payer.resolution.fallbacks[tried];
+      const next = payer.fallbacks[tried];
       if (!next) continue;
       this.#options.log.info(
         { endpoint, model: next.model, code: error.code, inputs: own.length },
@@ -164,7 +175,7 @@ export class Carrier implements QueueSink {
   /** The fallback is another model: its answers have keys of their own, and may be stored already. */
   async #moveTo(target: Target, payer: CallRun, questions: readonly Question[], error: ServingError) {
     const { call, terms } = payer;
-    const scope = scopeOf(target, call.task, call.parameters);
+    const scope = scopeOf(target, call.task, call.parameters, terms.guard);
     const missing: Question[] = [];
     for (const question of questions) {
       this.#forget(question);
@@ -215,6 +226,8 @@ export class Carrier implements QueueSink {
         if (!run.settle(slot, isPayer && at === 0 ? item : shared, question.target)) continue;
         if (!isPayer || !tally) continue;
         tally.inputs++;
+        tally.inputCharacters += inputLength(question.input);
+        if (item.ok) tally.outputCharacters += outputLength(item.output);
         run.recordedInputs++;
         if (item.ok && at > 0) {
           tally.cached++;

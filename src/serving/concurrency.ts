@@ -18,6 +18,7 @@ const MAX_NOISE = 0.5;
 export class ConcurrencyLimit {
   readonly #max: number;
   readonly #isAdaptive: boolean;
+  #cap = Number.POSITIVE_INFINITY;
   #limit: number;
   #isSlowStart: boolean;
   #inFlight = 0;
@@ -41,7 +42,12 @@ export class ConcurrencyLimit {
   }
 
   get value(): number {
-    return Math.floor(this.#limit);
+    return Math.min(this.#cap, Math.floor(this.#limit));
+  }
+
+  /** At most this many from now on, whatever was found out: the rest is lent to other processes. */
+  capAt(places: number): void {
+    this.#cap = places;
   }
 
   get inFlight(): number {

@@ -2,6 +2,7 @@
 import type { Call } from '#core/call.ts';
 import type { Target } from '#core/endpoint.ts';
 import type { Estimate } from '#core/estimate.ts';
+import type { Guard } from '#core/policies.ts';
 import type { AnswerStore, PastRate } from '#core/stores.ts';
 import { checkInputs, inputLength } from './inputs.ts';
 import { countStored } from './look-up.ts';
@@ -21,9 +22,10 @@ export async function estimateCall(
   queue: TargetQueue | undefined,
   answers: AnswerStore,
   pastRate: (target: Target) => Promise<PastRate | undefined>,
+  guard?: Guard,
 ): Promise<Estimate> {
   checkInputs(call, target.task);
-  const { cached, missing } = await countStored(call, target, answers);
+  const { cached, missing } = await countStored(call, target, answers, guard);
   let inputTokens = 0;
   for (const input of missing) {
     inputTokens += queue ? queue.runner.countTokens(input) : (inputLength(input) + 3) >> 2;

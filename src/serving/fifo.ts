@@ -28,6 +28,12 @@ export class Fifo<T> {
     return item;
   }
 
+  /** Drops what does not fit, in one walk. */
+  retain(fits: (item: T) => boolean): void {
+    this.#items = this.#items.slice(this.#head).filter(fits);
+    this.#head = 0;
+  }
+
   /** Takes everything out. */
   clear(): T[] {
     const items = this.#items.slice(this.#head);

@@ -1,6 +1,15 @@
 // Inputs as serving sees them: do they fit the task, how long are they, and their canonical text for the key of
 // an answer. Nothing here looks inside a model.
-import type { Call, ChatInput, ChatMessage, FeatureInput, Input, Parameters, Task } from '#core/call.ts';
+import type {
+  Call,
+  ChatInput,
+  ChatMessage,
+  FeatureInput,
+  Input,
+  Output,
+  Parameters,
+  Task,
+} from '#core/call.ts';
 import { ServingError } from '#core/errors.ts';
 import { canonicalJson, isJsonObject } from '#core/json.ts';
 
@@ -60,6 +69,15 @@ export function sizeError(input: Input): ServingError | undefined {
 /** Characters of the texts of an input. */
 export function inputLength(input: Input): number {
   return measure(input, (text) => text.length);
+}
+
+/** Characters of the text of an output, those of tool calls included. */
+export function outputLength(output: Output): number {
+  if (!('finishReason' in output)) return 0;
+  if ('text' in output) return output.text.length;
+  let length = output.content?.length ?? 0;
+  for (const toolCall of output.toolCalls ?? []) length += toolCall.name.length + toolCall.arguments.length;
+  return length;
 }
 
 /** Upper bound of the tokens of an input: no tokenizer makes more tokens than bytes. */

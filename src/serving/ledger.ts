@@ -10,6 +10,7 @@ import type { Log } from '#core/log.ts';
 import type { UsageRow, UsageStore } from '#core/stores.ts';
 import type { Batch } from './batch.ts';
 import type { CallRun } from './call-run.ts';
+import { inputLength, outputLength } from './inputs.ts';
 import { costOf } from './price.ts';
 import { NO_USAGE } from './question.ts';
 
@@ -21,16 +22,39 @@ export interface LocalRows {
   readonly error?: ServingError;
 }
 
-interface RowFacts {
+/** Who asked for what, as far as a row says it. Every `Call` is one. */
+export type RowCall = Pick<
+  Call,
+  'id' | 'principal' | 'origin' | 'endpoint' | 'task' | 'clientRequestId' | 'usageContext' | 'client'
+>;
+
+/** What a row says of one request, or of inputs that were not sent. */
+export interface RowFacts {
+  /** Undefined when the call failed before it was resolved. */
   readonly target: Target | undefined;
+  /** Where the target does not know it. */
+  readonly endpointId?: string | undefined;
   readonly startedAtMs: number;
   readonly inputCount: number;
   readonly cachedCount: number;
   readonly attempts: number;
   readonly usage: TokenUsage;
+  /** US dollars; null when the price is not known. */
   readonly cost: number | null;
   readonly error: ServingError | undefined;
   readonly isStreaming?: boolean;
+  readonly timeToFirstByteMs?: number | undefined;
+  readonly inputCharacters?: number | undefined;
+  readonly outputCharacters?: number | undefined;
+}
+
+export interface StreamFacts {
+  readonly startedAtMs: number;
+  readonly attempts: number;
+  readonly usage: TokenUsage;
+  readonly error?: ServingError | undefined;
+  readonly firstEventAtMs?: number;
+  readonly outputCharacters?: number;
 }
 
 export class Ledger {
@@ -49,6 +73,11 @@ export class Ledger {
     this.#listeners.push(listener);
   }
 
+  /** In durable mode: resolves when all rows so far are on disk. Undefined where nobody has to wait for it. */
+  settled(): Promise<void> | undefined {
+    return this.#usage.isDurable === true ? this.#usage.flush() : undefined;
+  }
+
   /** A batch is over. The first payer's row bears the attempts, so that their sum is what was sent. */
   batchEnded(batch: Batch, error: ServingError | undefined): void {
     if (batch.attempts === 0) return;
@@ -65,30 +94,27 @@ export class Ledger {
         attempts: at === 0 ? batch.attempts : 0,
         usage,
         cost,
-        error: answered > 0 ? undefined : (tally.error ?? error),
+        error: answered > 0 ? undefined : (tally.error ?? run.error ?? error),
+        inputCharacters: tally.inputCharacters,
+        outputCharacters: tally.outputCharacters,
       });
     }
   }
 
-  /** A stream is over: one request to a target, or what is left of it. */
-  streamEnded(
-    run: CallRun,
-    target: Target,
-    facts: { startedAtMs: number; attempts: number; usage: TokenUsage; error?: ServingError | undefined },
-  ): void {
-    const cost = costOf(target, facts.usage);
-    run.bill(facts.usage, cost);
+  /** A stream is over: the requests to a target, or what is left of them. */
+  streamEnded(run: CallRun, target: Target, facts: StreamFacts): void {
+    const { startedAtMs, attempts, usage, error, firstEventAtMs, outputCharacters = 0 } = facts;
+    const cost = costOf(target, usage);
+    run.bill(usage, cost);
     // The input stands in the row of the request that settled it: the last one.
     const inputCount = run.isSettled ? run.call.inputs.length - run.recordedInputs : 0;
     run.recordedInputs += inputCount;
     this.#addForRun(run, {
-      ...facts,
-      target,
-      inputCount,
+      ...{ target, startedAtMs, attempts, usage, cost, error, inputCount, outputCharacters },
       cachedCount: 0,
-      cost,
-      error: facts.error,
       isStreaming: run.isStreaming,
+      timeToFirstByteMs: firstEventAtMs === undefined ? undefined : firstEventAtMs - startedAtMs,
+      inputCharacters: inputCount === 0 ? 0 : charactersOf(run).inputCharacters,
     });
   }
 
@@ -114,13 +140,15 @@ export class Ledger {
       // Failures of inputs that were sent stand in the rows of their batches.
       error: cachedCount < inputCount || run.error ? error : undefined,
       isStreaming: run.isStreaming,
+      // Of several inputs it is not known which ones stand in other rows.
+      ...(run.recordedInputs === 0 && charactersOf(run)),
     });
   }
 
   /** Answered inside a DuckDB callback: one row for all that `rows` counts. */
   local(callId: string, target: Target, { inputs, startedAtMs, principal, origin, error }: LocalRows): void {
     const call = { id: callId, principal, origin, endpoint: target.endpoint, task: target.task };
-    this.#add(call, {
+    this.add(call, {
       target,
       startedAtMs,
       inputCount: inputs,
@@ -134,23 +162,27 @@ export class Ledger {
 
   #addForRun(run: CallRun, facts: RowFacts): void {
     run.rowCount++;
-    this.#add(run.call, facts);
+    this.add(run.call, { ...facts, endpointId: run.knownResolution?.endpoint.id });
   }
 
-  #add(
-    call: Pick<
-      Call,
-      'id' | 'principal' | 'origin' | 'endpoint' | 'task' | 'clientRequestId' | 'usageContext'
-    >,
-    facts: RowFacts,
-  ): void {
+  /** Rows of another process of this server. `read` makes them rows again, for those who listen. */
+  addElsewhere(lines: string, read: (lines: string) => Iterable<UsageRow>): void {
+    this.#usage.addEncoded?.(lines);
+    if (this.#listeners.length > 0) for (const row of read(lines)) this.#tell(row);
+  }
+
+  /** One row, for whoever carries out a request without a `CallRun`. */
+  add(call: RowCall, facts: RowFacts): void {
     const { target, error } = facts;
-    const row: UsageRow = {
+    const { principal, client } = call;
+    const endpointId = target?.endpointId ?? facts.endpointId;
+    const row: { -readonly [Name in keyof UsageRow]: UsageRow[Name] } = {
       requestId: randomUUID(),
       callId: call.id,
       clientRequestId: call.clientRequestId ?? null,
       requestTimeMs: facts.startedAtMs,
-      requester: call.principal.name,
+      requester: principal.name,
+      requesterType: principal.kind,
       origin: call.origin,
       endpoint: call.endpoint,
       servedEntity: target?.servedEntity ?? null,
@@ -169,7 +201,23 @@ export class Ledger {
       isStreaming: facts.isStreaming ?? false,
       usageContext: call.usageContext ?? null,
     };
+    if (endpointId !== undefined) row.endpointId = endpointId;
+    if (target?.servedEntityId !== undefined) row.servedEntityId = target.servedEntityId;
+    if (client) {
+      row.apiType = client.apiType;
+      if (client.path !== undefined) row.path = client.path;
+      if (client.userAgent !== undefined) row.userAgent = client.userAgent;
+      if (client.requestTags !== undefined) row.requestTags = client.requestTags;
+    }
+    const { timeToFirstByteMs, inputCharacters, outputCharacters } = facts;
+    if (timeToFirstByteMs !== undefined) row.timeToFirstByteMs = Math.max(0, timeToFirstByteMs);
+    if (inputCharacters !== undefined) row.inputCharacters = inputCharacters;
+    if (outputCharacters !== undefined) row.outputCharacters = outputCharacters;
     this.#usage.add(row);
+    this.#tell(row);
+  }
+
+  #tell(row: UsageRow): void {
     for (const listener of this.#listeners) {
       try {
         listener(row);
@@ -178,4 +226,12 @@ export class Ledger {
       }
     }
   }
+}
+
+function charactersOf({ call, items }: CallRun): { inputCharacters: number; outputCharacters: number } {
+  let inputCharacters = 0;
+  let outputCharacters = 0;
+  for (const input of call.inputs) inputCharacters += inputLength(input);
+  for (const item of items) if (item?.ok) outputCharacters += outputLength(item.output);
+  return { inputCharacters, outputCharacters };
 }

@@ -5,6 +5,7 @@ import type { AnswerItem, CacheMode, Call, Input, Parameters, Task } from '#core
 import type { Target } from '#core/endpoint.ts';
 import { answerKey, sha256Hex } from '#core/fingerprint.ts';
 import { canonicalJson } from '#core/json.ts';
+import type { Guard } from '#core/policies.ts';
 import type { AnswerStore, StoredAnswer } from '#core/stores.ts';
 import type { CallRun } from './call-run.ts';
 import { canonicalInput, sizeError } from './inputs.ts';
@@ -17,9 +18,18 @@ const INPUTS_PER_CLOCK_LOOK = 256;
 export const readsStore = (cache: CacheMode): boolean => cache === 'on' || cache === 'read';
 export const writesStore = (cache: CacheMode): boolean => cache === 'on' || cache === 'write';
 
-/** What all keys of a call share. From the caller's own parameters, not from what a budget made of them. */
-export function scopeOf(target: Target, task: Task, parameters: Parameters): string {
-  return sha256Hex(canonicalJson({ fingerprint: target.fingerprint, task, parameters }));
+/**
+ * What all keys of a call share. From the caller's own parameters, not from what a budget made of them. The rules
+ * on outputs are part of it: a raw answer of another endpoint on the same model is none of a guarded one.
+ */
+export function scopeOf(
+  target: Target,
+  task: Task,
+  parameters: Parameters,
+  guard: Guard | undefined,
+): string {
+  const rules = guard?.fingerprint || undefined;
+  return sha256Hex(canonicalJson({ fingerprint: target.fingerprint, task, parameters, rules }));
 }
 
 export function keyOf(scope: string, input: Input): string {
@@ -39,10 +49,10 @@ export async function lookUp(
   const { call, target, terms } = run;
   const isRead = readsStore(call.cache);
   const isStored = writesStore(call.cache);
-  const scope = scopeOf(target, call.task, call.parameters);
+  const scope = scopeOf(target, call.task, call.parameters, terms.guard);
   const asked = new Map<string, Question>();
   await inTurns(call.inputs, (input, slot) => {
-    if (run.isSettled) return;
+    if (run.isSettled || run.items[slot] !== undefined) return;
     const error = sizeError(input);
     if (error) return void run.settle(slot, { ok: false, error });
     const key = keyOf(scope, input);
@@ -61,13 +71,14 @@ export async function lookUp(
   return [...asked.values()];
 }
 
-/** How many inputs are stored, and those that are not (each distinct one once). */
+/** How many inputs are stored, and those that are not (each distinct one once). Guards of inputs are not asked. */
 export async function countStored(
   { inputs, cache, task, parameters }: Call,
   target: Target,
   answers: AnswerStore,
+  guard: Guard | undefined,
 ): Promise<{ readonly cached: number; readonly missing: readonly Input[] }> {
-  const scope = scopeOf(target, task, parameters);
+  const scope = scopeOf(target, task, parameters, guard);
   const missing = new Map<string, Input>();
   let cached = 0;
   await inTurns(inputs, (input) => {

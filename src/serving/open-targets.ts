@@ -31,6 +31,9 @@ export class OpenTargets {
   readonly #entries = new Map<string, Entry>();
   /** Resolving gives the same object until something changes, so the key is mostly not computed. */
   readonly #keys = new WeakMap<Target, string>();
+  /** Keys of targets that are made ready for a configuration nobody resolves to yet, and how often. */
+  readonly #held = new Map<string, number>();
+  readonly #listeners: ((key: string, queue: TargetQueue) => void)[] = [];
   #isClosed = false;
 
   constructor(options: OpenTargetsOptions) {
@@ -58,6 +61,7 @@ export class OpenTargets {
     entry.opening.then(
       (queue) => {
         entry.queue = queue;
+        for (const listener of this.#listeners) listener(key, queue);
         // Closed, or no longer resolved to, while it was loading.
         if (this.#isClosed) void queue.close();
         else if (this.#entries.get(key) !== entry) queue.retire();
@@ -69,14 +73,42 @@ export class OpenTargets {
     return entry.opening;
   }
 
+  /** Opens them before anybody resolves to them; they stay open until the function it gives is called. */
+  async hold(targets: readonly Target[]): Promise<() => void> {
+    const keys = new Set(targets.map((target) => this.#keyOf(target)));
+    for (const key of keys) this.#held.set(key, (this.#held.get(key) ?? 0) + 1);
+    const release = () => {
+      for (const key of keys) {
+        const rest = (this.#held.get(key) ?? 1) - 1;
+        if (rest === 0) this.#held.delete(key);
+        else this.#held.set(key, rest);
+      }
+      keys.clear();
+    };
+    try {
+      await Promise.all(targets.map((target) => this.open(target)));
+      return release;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
   /** After a change of the registry: what nobody resolves to any more finishes its work and is closed. */
   retireStale(resolver: Resolver): void {
     for (const [key, { queue, users }] of this.#entries) {
+      if (this.#held.has(key)) continue;
       for (const [user, target] of users) if (!this.#isServed(resolver, key, target)) users.delete(user);
       if (users.size > 0) continue;
       this.#entries.delete(key);
       queue?.retire();
     }
+  }
+
+  /** Heard of each target that is open, now or later, before anybody asks it. `key`: equal for equal targets. */
+  onOpen(listener: (key: string, queue: TargetQueue) => void): void {
+    this.#listeners.push(listener);
+    for (const [key, { queue }] of this.#entries) if (queue) listener(key, queue);
   }
 
   depths(): { target: string; waiting: number; inFlight: number; limit: number }[] {
@@ -117,12 +149,12 @@ export class OpenTargets {
     }
   }
 
-  /** Everything an engine may look at, but not which endpoint asks. */
+  /** Everything an engine may look at, but not which endpoint asks, nor which version of its configuration. */
   #keyOf(target: Target): string {
     const known = this.#keys.get(target);
     if (known !== undefined) return known;
-    const { endpoint: _endpoint, servedEntity: _servedEntity, ...settings } = target;
-    const key = sha256Hex(canonicalJson(settings));
+    const { engine, task, fingerprint, model, externalModel, modelVersion } = target;
+    const key = sha256Hex(canonicalJson({ engine, task, fingerprint, model, externalModel, modelVersion }));
     this.#keys.set(target, key);
     return key;
   }

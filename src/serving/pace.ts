@@ -11,6 +11,7 @@ export class Pace {
   readonly #policy: RetryPolicy;
   readonly #clock: Clock;
   #failuresInRow = 0;
+  #lastTriedMs = Number.NEGATIVE_INFINITY;
 
   constructor(limits: RunnerLimits, policy: RetryPolicy, clock: Clock) {
     this.#limit = new ConcurrencyLimit(limits);
@@ -20,6 +21,10 @@ export class Pace {
 
   get limit(): number {
     return this.#limit.value;
+  }
+
+  capAt(places: number): void {
+    this.#limit.capAt(places);
   }
 
   get inFlight(): number {
@@ -39,6 +44,16 @@ export class Pace {
     return this.#failuresInRow >= this.#policy.sickAfterFailures;
   }
 
+  /** Of a sick target: whether it was left alone long enough to be tried by one who could go elsewhere. */
+  mayProbe(): boolean {
+    return this.inFlight === 0 && this.#clock.now() - this.#lastTriedMs >= this.#policy.probeEveryMs;
+  }
+
+  /** It was not told to pause, or the pause is over. */
+  canResume(): boolean {
+    return this.#clock.now() >= this.#limit.pausedUntilMs;
+  }
+
   canStart(): boolean {
     return this.#limit.canStart(this.#clock.now());
   }
@@ -56,7 +71,10 @@ export class Pace {
 
   /** True when the provider refused for its limit, so that new requests should wait for those refused. */
   failed(error: ServingError, ticket: number): boolean {
-    if (isTargetFailure(error)) this.#failuresInRow++;
+    if (isTargetFailure(error)) {
+      this.#failuresInRow++;
+      this.#lastTriedMs = this.#clock.now();
+    }
     if (error.code !== 'RATE_LIMITED') return false;
     const { retryAfterMs } = error;
     const isPause = retryAfterMs !== undefined && !isRefusalForLong(error, this.#policy);

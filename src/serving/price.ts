@@ -2,14 +2,15 @@
 import type { Budget, Input, Spend, TokenUsage } from '#core/call.ts';
 import type { Price, Target } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
+import type { Batch } from './batch.ts';
 import { maxInputTokens } from './inputs.ts';
 import type { Terms } from './terms.ts';
 
 const FREE: Price = { inputPerMillion: 0, outputPerMillion: 0 };
 
-/** Models on this machine are free; a provider's price is known when the endpoint says it. */
-function priceOf({ externalModel }: Target): Price | undefined {
-  return externalModel ? externalModel.price : FREE;
+/** Models on this machine are free; a provider's price is that of the endpoint, or of the price table. */
+function priceOf({ price, externalModel }: Target): Price | undefined {
+  return price ?? (externalModel ? externalModel.price : FREE);
 }
 
 /** Null when the price is not known. */
@@ -38,6 +39,14 @@ export function maxSpend(target: Target, inputs: readonly Input[], terms: Terms)
     tokens: inputTokens + outputTokens,
     cost: costOf(target, { inputTokens, outputTokens }) ?? 0,
   };
+}
+
+export function maxSpendOf({ target, questions, terms }: Batch): Spend {
+  return maxSpend(
+    target,
+    questions.map(({ input }) => input),
+    terms,
+  );
 }
 
 /** What a request came to. A failed one counts as a call of its inputs. */

@@ -46,6 +46,18 @@ export class Question {
     this.isStored ||= isStored;
   }
 
+  /** Where it may be asked next. */
+  get fallback(): Target | undefined {
+    return this.payer.fallbacks[this.fallbacksTried];
+  }
+
+  /** Epoch milliseconds after which nobody waits any more. */
+  get deadlineMs(): number {
+    let lastMs = Number.NEGATIVE_INFINITY;
+    for (const { run } of this.waiters) lastMs = Math.max(lastMs, run.deadlineMs ?? Number.POSITIVE_INFINITY);
+    return lastMs;
+  }
+
   leave(run: CallRun): void {
     const at = this.waiters.findIndex((known) => known.run === run);
     if (at >= 0) this.waiters.splice(at, 1);

@@ -14,6 +14,12 @@ export interface RetryPolicy {
   readonly maxRetryAfterMs: number;
   /** Failures in a row, with no success between, after which waiting inputs are failed without being sent. */
   readonly sickAfterFailures: number;
+  /** While a target is that sick, a caller who could be answered elsewhere tries it once in so long. */
+  readonly probeEveryMs: number;
+  /** Questions of callers on connections that may wait for one target; more are refused with OVERLOADED. */
+  readonly maxQueue: number;
+  /** Estimated wait beyond which such a caller is refused, however late its deadline. */
+  readonly maxQueueMs: number;
 }
 
 export const DEFAULT_RETRY: RetryPolicy = {
@@ -23,6 +29,9 @@ export const DEFAULT_RETRY: RetryPolicy = {
   maxDelayMs: 20_000,
   maxRetryAfterMs: 120_000,
   sickAfterFailures: 20,
+  probeEveryMs: 5_000,
+  maxQueue: 1_000,
+  maxQueueMs: 30_000,
 };
 
 /** Failures of a target as a whole, whatever it was asked. */
@@ -40,15 +49,20 @@ const INPUT_FAILURES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'PAYLOAD_TOO_LARGE',
   'INVALID_RESPONSE',
 ]);
-/** 429 and 5xx: another target may answer. */
+/** 429 and 5xx, also where the status was 200 and the body was not an answer: another target may do better. */
 const FALLBACK_FAILURES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'RATE_LIMITED',
   'UPSTREAM_ERROR',
+  'INVALID_RESPONSE',
   'TIMEOUT',
+  'OVERLOADED',
 ]);
+/** Refusals of a budget or a meter of ours: the provider was not asked, and asking elsewhere costs the same. */
+const METER_REFUSALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['BUDGET_EXCEEDED', 'RATE_LIMIT_EXCEEDED']);
 
 export const isTargetFailure = (error: ServingError): boolean => TARGET_FAILURES.has(error.code);
 export const isInputFailure = (error: ServingError): boolean => INPUT_FAILURES.has(error.code);
+export const isMeterRefusal = (error: ServingError): boolean => METER_REFUSALS.has(error.code);
 export const allowsFallback = (error: ServingError): boolean => FALLBACK_FAILURES.has(error.code);
 
 /** Whether the provider asks to wait longer than anyone would. */
@@ -71,7 +85,7 @@ export function oneMore({ all, refused }: Tries, error: ServingError | undefined
 
 /** Refusals and failures have bounds of their own: a provider that is busy is not one that is broken. */
 export function isWorthRetry(error: ServingError, tries: Tries, policy: RetryPolicy): boolean {
-  if (!error.row.isRetryable || isRefusalForLong(error, policy)) return false;
+  if (!error.row.isRetryable || isMeterRefusal(error) || isRefusalForLong(error, policy)) return false;
   if (error.code === 'RATE_LIMITED') return tries.refused < policy.maxTriesRateLimited;
   return tries.all - tries.refused < policy.maxTries;
 }

@@ -1,26 +1,31 @@
 // The pipeline every call goes through, whichever door it came in by. Read it as a table of contents: the stages
 // in their order, each in a file of its own. What a stage does is not decided here, and no engine is known here.
 import { randomUUID } from 'node:crypto';
-import { setMaxListeners } from 'node:events';
-import type { Answer, Call, Principal, StreamEvent, Task } from '#core/call.ts';
+import type { Answer, Call, Origin, Principal, Reservation, StreamEvent, Task } from '#core/call.ts';
 import type { Clock } from '#core/clock.ts';
-import type { EngineKind, Signature, Target } from '#core/endpoint.ts';
+import type { Endpoint, EngineKind, Signature, Target } from '#core/endpoint.ts';
 import { ServingError, throwIfAborted, toServingError } from '#core/errors.ts';
 import type { Estimate } from '#core/estimate.ts';
 import type { Log } from '#core/log.ts';
+import type { Authorize, Guards, Meters } from '#core/policies.ts';
 import type { AnswerStore, PastRate, UsageRow, UsageStore } from '#core/stores.ts';
 import type { Engine, EngineContext, LocalRunner } from '#engines/engine.ts';
-import { authorize } from '#governance/access.ts';
 import { CallRun } from './call-run.ts';
 import { Carrier } from './carrier.ts';
+import { NO_SPEND } from './combined-budget.ts';
+import { CallWatch } from './deadline.ts';
 import { estimateCall } from './estimate.ts';
+import { guardInputs } from './guarding.ts';
 import { checkInputs } from './inputs.ts';
 import { Ledger, type LocalRows } from './ledger.ts';
 import { lookUp } from './look-up.ts';
 import { OpenTargets } from './open-targets.ts';
 import type { QueueSink } from './outcomes.ts';
+import { payloadOf, payloadTableOf } from './payload.ts';
 import { requirePrice } from './price.ts';
-import { type Authorize, type Limits, NO_LIMITS, type Resolution, type Resolver } from './resolver.ts';
+import { Relay } from './relay.ts';
+import { RelayHits } from './relay-hits.ts';
+import type { Resolution, Resolver } from './resolver.ts';
 import { DEFAULT_RETRY, type RetryPolicy } from './retry.ts';
 import { StreamOpener } from './stream-opener.ts';
 import type { TargetQueue } from './target-queue.ts';
@@ -34,9 +39,11 @@ export interface ServingOptions {
   readonly usage: UsageStore;
   readonly clock: Clock;
   readonly log: Log;
-  /** Absent: the rule of governance. */
-  readonly authorize?: Authorize;
-  readonly limits?: Limits;
+  readonly authorize: Authorize;
+  /** Rate limits and money budgets of governance. Absent: none. */
+  readonly meters?: Meters;
+  /** Guardrails. Absent: none. */
+  readonly guards?: Guards;
   readonly retry?: Partial<RetryPolicy>;
   /** The ledger's word on a target that has not answered in this process. For estimates. */
   readonly pastRate?: (target: Target) => Promise<PastRate | undefined>;
@@ -47,16 +54,28 @@ export interface LocalTarget {
   readonly target: Target;
   readonly runner: LocalRunner;
   readonly signature?: Signature;
-  /** Exactly one usage row for each time it is called. */
-  record(rows: LocalRows): void;
+  /**
+   * Counts rows against the limits of their caller before they are answered. Undefined: it would have to wait, so
+   * they are to be asked as questions, which can. Throws RATE_LIMIT_EXCEEDED, BUDGET_EXCEEDED. Absent: no limits.
+   */
+  tryReserve?(rows: number): Reservation | undefined;
+  /** Exactly one usage row for each time it is called; in durable mode to be awaited before the rows are given. */
+  record(rows: LocalRows): Promise<void> | undefined;
 }
 
 export class Serving {
+  /** The short way for calls that need nothing but to be passed on. */
+  readonly relay: Relay;
+  /** Exact repeats of calls whose answers are kept. */
+  readonly hits: RelayHits;
   readonly #resolver: Resolver;
   readonly #answers: AnswerStore;
   readonly #clock: Clock;
   readonly #authorize: Authorize;
-  readonly #limits: Limits;
+  readonly #meters: Meters | undefined;
+  readonly #guards: Guards | undefined;
+  readonly #usage: UsageStore;
+  readonly #log: Log;
   readonly #pastRate: NonNullable<ServingOptions['pastRate']>;
   readonly #ledger: Ledger;
   readonly #carrier: Carrier;
@@ -69,15 +88,22 @@ export class Serving {
     this.#resolver = resolver;
     this.#answers = answers;
     this.#clock = clock;
-    this.#authorize = options.authorize ?? authorize;
-    this.#limits = options.limits ?? NO_LIMITS;
+    this.#authorize = options.authorize;
+    this.#meters = options.meters;
+    this.#guards = options.guards;
+    this.#usage = options.usage;
+    this.#log = log;
     this.#pastRate = options.pastRate ?? (async () => undefined);
     const ledger = new Ledger(options.usage, clock, log);
     this.#ledger = ledger;
     const openTargets = (sink: QueueSink) => new OpenTargets({ ...options, policy, sink });
-    this.#carrier = new Carrier({ answers, ledger, clock, log, openTargets });
+    this.#carrier = new Carrier({ answers, ledger, clock, log, policy, openTargets });
     const targets = this.#carrier.targets;
     this.#targets = targets;
+    const { authorize, meters, guards } = options;
+    const isDurable = options.usage.isDurable === true;
+    this.relay = new Relay({ resolver, authorize, meters, guards, targets, ledger, clock, policy, isDurable });
+    this.hits = new RelayHits({ resolver, authorize, guards, answers, ledger, clock, isDurable });
     const onEnd = (run: CallRun) => this.#end(run);
     this.#streams = new StreamOpener({ targets, answers, ledger, policy, clock, onEnd });
     resolver.onChange(() => targets.retireStale(resolver));
@@ -85,48 +111,53 @@ export class Serving {
 
   /** Whole-call failures are thrown; the failure of one input is a value. */
   async invoke(call: Call): Promise<Answer> {
-    const run = new CallRun(call, this.#clock.now());
-    shareSignal(call.signal);
-    const cancel = () => this.#carrier.abandon(run, cancelled(call.signal));
-    call.signal?.addEventListener('abort', cancel, { once: true });
+    const run = new CallRun(call, call.startedAtMs ?? this.#clock.now());
+    const watch = this.#watch(run);
     try {
-      await this.#admit(run);
+      await this.#admit(run, watch);
       const questions = await lookUp(run, this.#answers, this.#carrier.inFlight);
       // Not awaited: a cancelled call does not wait for a model to load. Failures reach the run.
       void this.#carrier.carry(run.target, questions);
       await run.settled();
+      this.hits.note(run);
       return run.toAnswer();
     } catch (thrown) {
       const error = toServingError(thrown);
       this.#carrier.abandon(run, error);
       throw run.fail(error);
     } finally {
-      call.signal?.removeEventListener('abort', cancel);
+      watch.stop();
       this.#end(run);
+      await this.#ledger.settled();
     }
   }
 
   /** Chat and completions, one input. Failures before the first event are thrown here, later ones by the events. */
   async stream(call: Call): Promise<{ target: Target; events: AsyncIterable<StreamEvent> }> {
-    const run = new CallRun(call, this.#clock.now());
+    const run = new CallRun(call, call.startedAtMs ?? this.#clock.now());
     run.isStreaming = true;
-    shareSignal(call.signal);
+    const watch = this.#watch(run);
     try {
       requireStreamable(call);
-      await this.#admit(run);
+      await this.#admit(run, watch);
       return await this.#streams.open(run);
     } catch (thrown) {
       const error = run.fail(toServingError(thrown));
       this.#end(run);
+      await this.#ledger.settled();
       throw error;
+    } finally {
+      // From the first event on the stream itself listens to its caller, and no deadline holds any more.
+      watch.stop();
     }
   }
 
   /** What the call would cost. Spends nothing and loads nothing. */
   async estimate(call: Call): Promise<Estimate> {
     const { endpoint, target } = this.#resolve(call);
-    this.#authorize(call.principal, endpoint, 'query');
-    return estimateCall(call, target, this.#targets.get(target), this.#answers, this.#pastRate);
+    this.#permit(call.principal, endpoint);
+    const guard = this.#guards?.guardOf(endpoint);
+    return estimateCall(call, target, this.#targets.get(target), this.#answers, this.#pastRate, guard);
   }
 
   /** The target an endpoint resolves to now, from memory. Throws ENDPOINT_NOT_FOUND, WRONG_TASK. */
@@ -136,21 +167,46 @@ export class Serving {
     return { target, ...(signature && { signature }) };
   }
 
-  /** A local runner that is open already; undefined when the engine is not local or the model not loaded. */
-  local(endpoint: string, task: Task): LocalTarget | undefined {
-    const { target } = this.#resolve({ endpoint, task });
-    return this.#localTarget(target, this.#targets.get(target));
+  /**
+   * A local runner that is open already; undefined when the engine is not local, the model not loaded, or the
+   * inputs have to pass a guard, which a callback cannot wait for.
+   */
+  local(endpoint: string, task: Task, principal: Principal, origin: Origin): LocalTarget | undefined {
+    const resolution = this.#resolve({ endpoint, task, principal });
+    this.#permit(principal, resolution.endpoint);
+    return this.#localTarget(resolution, this.#targets.get(resolution.target), { principal, origin });
   }
 
-  /** Loads it. Undefined when the engine is not local. */
-  async openLocal(endpoint: string, task: Task, principal: Principal): Promise<LocalTarget | undefined> {
-    const resolution = this.#resolve({ endpoint, task });
-    this.#authorize(principal, resolution.endpoint, 'query');
-    return this.#localTarget(resolution.target, await this.#targets.open(resolution.target));
+  /** Loads it. */
+  async openLocal(
+    endpoint: string,
+    task: Task,
+    principal: Principal,
+    origin: Origin,
+  ): Promise<LocalTarget | undefined> {
+    const resolution = this.#resolve({ endpoint, task, principal });
+    this.#permit(principal, resolution.endpoint);
+    const queue = await this.#targets.open(resolution.target);
+    return this.#localTarget(resolution, queue, { principal, origin });
+  }
+
+  /** Loads models before anybody resolves to them, and keeps them until the function it gives is called. */
+  prepare(targets: readonly Target[]): Promise<() => void> {
+    return this.#targets.hold(targets);
+  }
+
+  /** Usage rows of another process of this server. */
+  recordElsewhere(lines: string, read: (lines: string) => Iterable<UsageRow>): void {
+    this.#ledger.addElsewhere(lines, read);
   }
 
   onUsage(listener: (row: UsageRow) => void): void {
     this.#ledger.onRow(listener);
+  }
+
+  /** For who shares the places of targets out among processes. */
+  onTarget(listener: (key: string, queue: TargetQueue) => void): void {
+    this.#targets.onOpen(listener);
   }
 
   queueDepths(): readonly { target: string; waiting: number; inFlight: number; limit: number }[] {
@@ -164,48 +220,83 @@ export class Serving {
   }
 
   /** The stages before the first look at an answer; their order is part of the contract. */
-  async #admit(run: CallRun): Promise<void> {
-    const { call } = run;
-    throwIfAborted(call.signal);
-    run.resolution = this.#resolve(call);
-    this.#authorize(call.principal, run.resolution.endpoint, 'query');
-    await this.#limits.admit(call, run.target);
-    run.isAdmitted = true;
-    checkInputs(call, run.target.task);
-    requirePrice(run.target, call.budget);
-    run.terms = await prepareTerms(call);
+  async #admit(run: CallRun, watch: CallWatch): Promise<void> {
+    throwIfAborted(run.call.signal);
+    run.resolution = this.#resolve(run.call);
+    const { endpoint } = run.resolution;
+    this.#permit(run.call.principal, endpoint);
+    watch.startClock(endpoint);
+    checkInputs(run.call, run.target.task);
+    const guard = this.#guards?.guardOf(endpoint);
+    await guardInputs(run, guard);
+    const meter = this.#meters?.meterOf(run.call, endpoint);
+    run.terms = await prepareTerms(run.call, { endpoint, meter, guard });
+    requirePrice(run.target, run.terms.budget);
+  }
+
+  #permit(principal: Principal, endpoint: Endpoint): void {
+    this.#authorize(principal, endpoint, 'query');
+    if (!endpoint.isStopped) return;
+    throw new ServingError(
+      'ENDPOINT_STOPPED',
+      `Endpoint '${endpoint.name}' was stopped and takes no queries. Start it, or ask another one.`,
+    );
+  }
+
+  #watch(run: CallRun): CallWatch {
+    return new CallWatch(run, this.#clock, (error) => this.#carrier.abandon(run, error));
   }
 
   #resolve({
     endpoint,
     task,
     servedEntity,
-  }: Pick<Partial<Call>, 'task' | 'servedEntity'> & { endpoint: string }): Resolution {
+    principal,
+  }: Pick<Partial<Call>, 'task' | 'servedEntity' | 'principal'> & { endpoint: string }): Resolution {
     const options = { ...(task && { task }), ...(servedEntity !== undefined && { servedEntity }) };
-    return this.#resolver.resolve(endpoint, { ...options, random: this.#clock.random() });
+    const random = this.#clock.random();
+    try {
+      return this.#resolver.resolve(endpoint, { ...options, random });
+    } catch (thrown) {
+      // That there is no such endpoint is told to everybody; what it serves, only to those who may ask it.
+      const found = this.#resolver.resolve(endpoint, { random }).endpoint;
+      if (principal) this.#authorize(principal, found, 'query');
+      throw thrown;
+    }
   }
 
+  /** The rows of a call that is over. Whoever awaits its answer may have to await them (`ledger.settled`). */
   #end(run: CallRun): void {
     this.#ledger.callEnded(run);
-    if (run.isAdmitted) this.#limits.spend(run.call, run.target, run.spent);
+    const table = run.knownResolution && payloadTableOf(run.knownResolution.endpoint);
+    if (!table || !this.#usage.addPayload) return;
+    try {
+      this.#usage.addPayload(payloadOf(run, table, this.#clock.now()));
+    } catch (cause) {
+      this.#log.error({ err: cause, callId: run.call.id }, 'A row of an inference table could not be made.');
+    }
   }
 
-  #localTarget(target: Target, queue: TargetQueue | undefined): LocalTarget | undefined {
+  #localTarget(
+    { endpoint, target }: Resolution,
+    queue: TargetQueue | undefined,
+    asking: Pick<Call, 'principal' | 'origin'>,
+  ): LocalTarget | undefined {
     const runner = queue?.runner.local;
-    if (!queue || !runner) return undefined;
+    if (!queue || !runner || this.#guards?.guardOf(endpoint)?.inputs) return undefined;
     const signature = target.modelVersion?.signature ?? queue.runner.signature;
-    const record = (rows: LocalRows) => this.#ledger.local(randomUUID(), target, rows);
-    return { target, runner, ...(signature && { signature }), record };
+    const meter = this.#meters?.meterOf(asking, endpoint);
+    return {
+      target,
+      runner,
+      ...(signature && { signature }),
+      ...(meter && { tryReserve: (rows: number) => meter.tryReserve?.({ ...NO_SPEND, calls: rows }) }),
+      record: (rows: LocalRows) => {
+        this.#ledger.local(randomUUID(), target, rows);
+        return this.#ledger.settled();
+      },
+    };
   }
-}
-
-/** Any number of calls of one statement may listen to its signal; Node would warn of a leak at eleven. */
-function shareSignal(signal: AbortSignal | undefined): void {
-  if (signal) setMaxListeners(0, signal);
-}
-
-function cancelled(signal: AbortSignal | undefined): ServingError {
-  return new ServingError('CANCELLED', 'The call was cancelled.', { cause: signal?.reason });
 }
 
 function requireStreamable({ task, inputs }: Call): void {

@@ -1,4 +1,4 @@
-// How fast a target has answered lately, for estimates. Nothing is decided by it.
+// How fast a target has answered lately: for estimates, and for who may still wait when many do.
 
 const WEIGHT = 0.2;
 
@@ -14,6 +14,22 @@ export class Speed {
     }
     this.#requestMs += WEIGHT * (durationMs - this.#requestMs);
     this.#inputsPerRequest += WEIGHT * (inputs - this.#inputsPerRequest);
+  }
+
+  /** A request was given up after so long; had it been answered, it would have taken longer. */
+  noteAtLeast(durationMs: number): void {
+    if (durationMs > (this.#requestMs ?? 0)) this.note(this.#inputsPerRequest, durationMs);
+  }
+
+  /** Mean time of one request; undefined until something was answered. */
+  get requestMs(): number | undefined {
+    return this.#requestMs;
+  }
+
+  /** Until a place is free behind so many inputs; 0 until something was answered. Requests grow with the crowd. */
+  waitMs(inputsAhead: number, limit: number, maxInputs: number): number {
+    const inputsPerRequest = Math.max(1, Math.min(maxInputs, 2 * this.#inputsPerRequest));
+    return ((this.#requestMs ?? 0) * Math.ceil(inputsAhead / inputsPerRequest)) / Math.max(1, limit);
   }
 
   /** Null until something was answered. */

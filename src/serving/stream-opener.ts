@@ -6,14 +6,19 @@ import type { Target } from '#core/endpoint.ts';
 import { ServingError, throwIfAborted, toServingError } from '#core/errors.ts';
 import type { AnswerStore } from '#core/stores.ts';
 import type { CallRun } from './call-run.ts';
+import { NO_SPEND } from './combined-budget.ts';
+import { refusalOf } from './door-keeper.ts';
+import { BothFailed, raceHedged } from './hedging.ts';
 import type { Ledger } from './ledger.ts';
 import { keyOf, readsStore, scopeOf, writesStore } from './look-up.ts';
 import type { OpenTargets } from './open-targets.ts';
-import { actualSpend, maxSpend, requirePrice } from './price.ts';
+import { maxSpend, requirePrice } from './price.ts';
 import { NO_USAGE } from './question.ts';
 import { allowsFallback, isWorthRetry, NO_TRIES, oneMore, type RetryPolicy, retryDelayMs } from './retry.ts';
-import { EventStream, eventsFrom, eventsOf } from './stream.ts';
-import type { TargetQueue } from './target-queue.ts';
+import { EventStream } from './stream.ts';
+import { StreamAttempt } from './stream-attempt.ts';
+import { eventsOf } from './streamed-output.ts';
+import type { Release, TargetQueue } from './target-queue.ts';
 
 export interface TargetEvents {
   readonly target: Target;
@@ -30,8 +35,27 @@ export interface StreamOpenerOptions {
   readonly onEnd: (run: CallRun) => void;
 }
 
+/** What the tries at one target have in common: one usage row. */
+interface Tries {
+  readonly run: CallRun;
+  readonly target: Target;
+  readonly queue: TargetQueue;
+  readonly startedAtMs: number;
+  readonly hasFallback: boolean;
+  attempts: number;
+  /** Tokens of requests that were not shown: withheld, or cancelled because another answered first. */
+  lost: TokenUsage;
+}
+
+interface Begun {
+  readonly attempt: StreamAttempt;
+  readonly first: StreamEvent;
+}
+
 export class StreamOpener {
   readonly #options: StreamOpenerOptions;
+  /** Before their first event, and after it. */
+  readonly #opening = new Set<CallRun>();
   readonly #open = new Set<EventStream>();
 
   constructor(options: StreamOpenerOptions) {
@@ -39,25 +63,37 @@ export class StreamOpener {
   }
 
   close(): void {
+    const reason = new ServingError('CANCELLED', 'The server is shutting down.');
+    for (const run of [...this.#opening]) run.fail(reason);
     for (const stream of [...this.#open]) stream.cancel();
   }
 
   async open(run: CallRun): Promise<TargetEvents> {
-    const { target, fallbacks } = run.resolution;
-    const stored = this.#stored(run, target);
+    const stored = await this.#stored(run, run.target);
     if (stored) return stored;
-    const [last, ...before] = [target, ...fallbacks].reverse();
-    for (const candidate of before.reverse()) {
-      try {
-        return await this.#openAt(run, candidate, false);
-      } catch (thrown) {
-        if (!allowsFallback(toServingError(thrown))) throw thrown;
-      }
+    this.#opening.add(run);
+    try {
+      return await this.#openSomewhere(run);
+    } finally {
+      this.#opening.delete(run);
     }
-    return this.#openAt(run, last ?? target, true);
   }
 
-  #stored(run: CallRun, target: Target): TargetEvents | undefined {
+  async #openSomewhere(run: CallRun): Promise<TargetEvents> {
+    let failure: ServingError | undefined;
+    for (const [at, target] of [run.target, ...run.fallbacks].entries()) {
+      const hasFallback = at < run.fallbacks.length;
+      try {
+        return await this.#openAt(run, target, hasFallback, failure);
+      } catch (thrown) {
+        failure = toServingError(thrown);
+        if (!hasFallback || run.error || !allowsFallback(failure)) throw failure;
+      }
+    }
+    throw failure ?? new ServingError('INTERNAL', 'A call has no target. This is a defect of duckserve.');
+  }
+
+  async #stored(run: CallRun, target: Target): Promise<TargetEvents | undefined> {
     const key = this.#keyOf(run, target);
     const stored =
       key !== undefined && readsStore(run.call.cache) ? this.#options.answers.get(key) : undefined;
@@ -65,85 +101,182 @@ export class StreamOpener {
     const { output, usage } = stored;
     run.settle(0, { ok: true, output, usage, cached: true });
     this.#options.onEnd(run);
+    await this.#options.ledger.settled();
     return { target, events: eventsOf(output, usage) };
   }
 
-  #keyOf({ call }: CallRun, target: Target): string | undefined {
+  #keyOf({ call, terms }: CallRun, target: Target): string | undefined {
     const [input] = call.inputs;
-    return input && keyOf(scopeOf(target, call.task, call.parameters), input);
+    return input && keyOf(scopeOf(target, call.task, call.parameters, terms.guard), input);
   }
 
-  /** Asks one target until it answers. One usage row for all tries. */
-  async #openAt(run: CallRun, target: Target, isLast: boolean): Promise<TargetEvents> {
-    const { ledger, policy, clock, targets } = this.#options;
-    const signal = run.call.signal ?? new AbortController().signal;
+  /** Asks one target until it answers. One usage row for all tries. `before`: why the one before it did not. */
+  async #openAt(
+    run: CallRun,
+    target: Target,
+    hasFallback: boolean,
+    before: ServingError | undefined,
+  ): Promise<TargetEvents> {
+    const { ledger, clock } = this.#options;
     const startedAtMs = clock.now();
-    let attempts = 0;
+    let tries: Tries | undefined;
     try {
-      requirePrice(target, run.terms.budget);
-      const queue = await targets.open(target);
-      let tries = NO_TRIES;
-      for (;;) {
-        const release = await queue.acquire(signal);
-        try {
-          return await this.#ask(run, target, queue, release, () => ++attempts, startedAtMs);
-        } catch (thrown) {
-          const error = toServingError(thrown);
-          release(error);
-          tries = oneMore(tries, error);
-          if (queue.isSick || !isWorthRetry(error, tries, policy)) throw error;
-          await clock.sleep(retryDelayMs(error, tries, policy, clock), signal);
-        }
-      }
+      const queue = await this.#queueOf(run, target, before);
+      tries = { run, target, queue, startedAtMs, hasFallback, attempts: 0, lost: NO_USAGE };
+      return this.#pass(tries, await this.#tryUntilFirst(tries));
     } catch (thrown) {
-      const error = toServingError(thrown);
-      if (isLast || !allowsFallback(error)) run.fail(error);
-      if (attempts > 0) ledger.streamEnded(run, target, { startedAtMs, attempts, usage: NO_USAGE, error });
+      const error = run.error ?? toServingError(thrown);
+      if (!hasFallback || !allowsFallback(error)) run.fail(error);
+      if (tries && tries.attempts > 0) {
+        const { attempts, lost: usage } = tries;
+        ledger.streamEnded(run, target, { startedAtMs, attempts, usage, error });
+      }
       throw error;
     }
   }
 
-  async #ask(
-    run: CallRun,
-    target: Target,
-    { runner }: TargetQueue,
-    release: (error?: ServingError) => void,
-    count: () => number,
-    startedAtMs: number,
-  ): Promise<TargetEvents> {
-    const { call, terms } = run;
-    const { ledger } = this.#options;
-    const controller = new AbortController();
-    const abort = () => controller.abort(call.signal?.reason);
-    call.signal?.addEventListener('abort', abort, { once: true });
-    const { signal } = controller;
-    let reservation: Reservation | undefined;
+  /** A stand-in that cannot be used says less than the failure that led to it. */
+  async #queueOf(run: CallRun, target: Target, before: ServingError | undefined): Promise<TargetQueue> {
     try {
-      throwIfAborted(call.signal);
-      reservation = await terms.budget?.reserve(maxSpend(target, call.inputs, terms), signal);
-      const attempts = count();
-      const batch = { task: call.task, inputs: call.inputs, parameters: terms.parameters, signal };
-      const source = eventsFrom(runner, batch, terms);
-      const { done, value: first } = await source.next();
-      if (done)
-        throw new ServingError('INVALID_RESPONSE', 'The model ended its stream before the first event.');
-      const stream: EventStream = new EventStream({
-        ...{ run, target, runner, source, first, startedAtMs, attempts, controller, reservation, release },
-        onAnswer: (output, usage) => this.#store(run, target, output, usage),
-        onEnd: (usage, error) => {
-          call.signal?.removeEventListener('abort', abort);
-          this.#open.delete(stream);
-          ledger.streamEnded(run, target, { startedAtMs, attempts, usage, error });
-          this.#options.onEnd(run);
-        },
-      });
-      this.#open.add(stream);
-      return { target, events: stream };
+      requirePrice(target, run.terms.budget);
+      return await run.whileLive(this.#options.targets.open(target));
     } catch (thrown) {
-      call.signal?.removeEventListener('abort', abort);
-      reservation?.settle(actualSpend(target, 1, NO_USAGE));
+      throw run.error ?? before ?? thrown;
+    }
+  }
+
+  async #tryUntilFirst(tries: Tries): Promise<Begun> {
+    const { run, target, queue, hasFallback } = tries;
+    const { policy, clock } = this.#options;
+    let soFar = NO_TRIES;
+    for (;;) {
+      const refusal = refusalOf(queue, run, hasFallback, policy, clock.now());
+      if (refusal) throw refusal;
+      const attempt = await this.#attempt(tries);
+      try {
+        return await this.#firstOf(tries, attempt);
+      } catch (thrown) {
+        const error = run.error ?? toServingError(thrown);
+        tries.lost = addUsage(tries.lost, attempt.fail(error));
+        soFar = oneMore(soFar, error);
+        if (!run.error) run.trail.failed(target, error);
+        const movesOn = hasFallback && !run.isPatient && allowsFallback(error);
+        // What a guard says is final: no other request would change it.
+        if (!attempt.hasFailed) throw run.fail(error);
+        if (movesOn || queue.isSick || !isWorthRetry(error, soFar, policy)) throw error;
+        const delayMs = retryDelayMs(error, soFar, policy, clock);
+        if (clock.now() + delayMs >= (run.deadlineMs ?? Number.POSITIVE_INFINITY)) throw error;
+        await clock.sleep(delayMs, run.signal);
+      }
+    }
+  }
+
+  /** Holds the budget back before it takes a place: who waits for a budget holds up nobody else. */
+  async #attempt(tries: Tries): Promise<StreamAttempt> {
+    const { run, target, queue, hasFallback } = tries;
+    const { terms, call, signal } = run;
+    throwIfAborted(signal);
+    const reservation = await terms.budget?.reserve(maxSpend(target, call.inputs, terms), signal);
+    try {
+      const release = await queue.acquire(run, hasFallback);
+      return this.#begin(tries, release, reservation);
+    } catch (thrown) {
+      reservation?.settle(NO_SPEND);
       throw thrown;
     }
+  }
+
+  #begin(tries: Tries, release: Release, reservation: Reservation | undefined): StreamAttempt {
+    tries.attempts++;
+    tries.run.trail.asked(tries.target);
+    return new StreamAttempt(tries.run, tries.target, tries.queue, release, reservation);
+  }
+
+  /** Of the attempt, or of a second one beside it when the first takes long. */
+  async #firstOf(tries: Tries, attempt: StreamAttempt): Promise<Begun> {
+    const { run, queue } = tries;
+    const { clock } = this.#options;
+    const askedAtMs = clock.now();
+    const rules = run.terms.hedging;
+    const delayMs = rules && queue.hedging.delayMs(rules, true);
+    const begun =
+      delayMs === undefined
+        ? { attempt, first: await run.whileLive(attempt.first()) }
+        : await this.#race(tries, attempt, delayMs);
+    queue.hedging.note(clock.now() - askedAtMs, true);
+    return begun;
+  }
+
+  async #race(tries: Tries, attempt: StreamAttempt, delayMs: number): Promise<Begun> {
+    const { clock } = this.#options;
+    let extra: StreamAttempt | undefined;
+    const startSecond = () => {
+      extra = this.#extra(tries);
+      return extra && { answer: extra.first(), cancel: () => this.#cancel(tries, extra) };
+    };
+    const contender = { answer: attempt.first(), cancel: () => this.#cancel(tries, attempt) };
+    try {
+      const race = raceHedged(contender, startSecond, delayMs, clock);
+      const { value, winner, loser } = await tries.run.whileLive(race);
+      const failed = loser?.which === 'first' ? attempt : extra;
+      if (loser?.error && failed) tries.lost = addUsage(tries.lost, failed.fail(loser.error));
+      return { attempt: winner === 'second' && extra ? extra : attempt, first: value };
+    } catch (thrown) {
+      const areBoth = thrown instanceof BothFailed;
+      const usage = extra?.fail(areBoth ? thrown.second : toServingError(thrown));
+      if (usage) tries.lost = addUsage(tries.lost, usage);
+      throw areBoth ? thrown.first : thrown;
+    }
+  }
+
+  /** Only with a place to spare, a reservation of its own, and out of what was earned. */
+  #extra(tries: Tries): StreamAttempt | undefined {
+    const { run, target, queue } = tries;
+    const { terms, call } = run;
+    if (run.error || (terms.budget && !terms.budget.tryReserve)) return undefined;
+    const release = queue.tryAcquire(true);
+    if (!release) return undefined;
+    let reservation: Reservation | undefined;
+    try {
+      reservation = terms.budget?.tryReserve?.(maxSpend(target, call.inputs, terms));
+    } catch {
+      // Not within the limits any more: the first goes on alone.
+    }
+    if ((terms.budget && !reservation) || !queue.hedging.take()) {
+      reservation?.settle(NO_SPEND);
+      release('unknown');
+      return undefined;
+    }
+    return this.#begin(tries, release, reservation);
+  }
+
+  /** The other was first. What it has cost is what is known: its input was read. */
+  #cancel(tries: Tries, attempt: StreamAttempt | undefined): void {
+    if (!attempt) return;
+    const usage = attempt.usage ?? attempt.usageSoFar();
+    tries.lost = addUsage(tries.lost, usage);
+    attempt.end(usage, new ServingError('CANCELLED', 'Another request was answered first.'));
+  }
+
+  #pass(tries: Tries, { attempt, first }: Begun): TargetEvents {
+    const { run, target, startedAtMs, attempts, lost } = tries;
+    const { ledger, clock, onEnd } = this.#options;
+    const firstEventAtMs = clock.now();
+    const stream: EventStream = new EventStream({
+      ...{ run, target, attempt, first },
+      settled: () => ledger.settled(),
+      onAnswer: (output, usage) => this.#store(run, target, output, usage),
+      onEnd: (used, error) => {
+        this.#open.delete(stream);
+        const usage = addUsage(used, lost);
+        const outputCharacters = stream.characters;
+        const facts = { startedAtMs, attempts, usage, error, firstEventAtMs, outputCharacters };
+        ledger.streamEnded(run, target, facts);
+        onEnd(run);
+      },
+    });
+    this.#open.add(stream);
+    return { target, events: stream };
   }
 
   /** A streamed answer has been seen already; it is stored only when it is what was asked for. */
@@ -158,4 +291,11 @@ export class StreamOpener {
     const createdAtMs = this.#options.clock.now();
     this.#options.answers.put(key, { output: checked.output, usage, endpoint, model, task, createdAtMs });
   }
+}
+
+function addUsage(left: TokenUsage, right: TokenUsage): TokenUsage {
+  return {
+    inputTokens: left.inputTokens + right.inputTokens,
+    outputTokens: left.outputTokens + right.outputTokens,
+  };
 }

@@ -1,26 +1,23 @@
 // The queue of one target: cuts engine-sized batches out of what waits, keeps as many in flight as the target
 // bears, retries, halves and gives up. It knows no answers store and no usage rows; the sink does.
-import type { Reservation, TokenUsage } from '#core/call.ts';
+import type { TokenUsage } from '#core/call.ts';
 import type { Clock } from '#core/clock.ts';
 import type { Target } from '#core/endpoint.ts';
 import { ServingError, toServingError } from '#core/errors.ts';
 import type { Log } from '#core/log.ts';
-import type { RunItem, Runner, RunnerLimits } from '#engines/engine.ts';
-import { Batch, type SplitHistory } from './batch.ts';
+import type { Runner, RunnerLimits } from '#engines/engine.ts';
+import { Aftermath } from './aftermath.ts';
+import { Batch } from './batch.ts';
 import type { CallRun } from './call-run.ts';
-import { Fifo } from './fifo.ts';
-import { type Failure, type QueueSink, requireCount, siftItems } from './outcomes.ts';
+import { guardOutcomes } from './guarding.ts';
+import { Hedging } from './hedging.ts';
+import { deliver, type Outcome, type QueueSink, siftItems } from './outcomes.ts';
 import { Pace } from './pace.ts';
-import { actualSpend, maxSpend } from './price.ts';
+import { Parking } from './parking.ts';
+import { actualSpend } from './price.ts';
 import type { Question } from './question.ts';
-import {
-  isInputFailure,
-  isRefusalForLong,
-  isWorthRetry,
-  oneMore,
-  type RetryPolicy,
-  retryDelayMs,
-} from './retry.ts';
+import { oneMore, type RetryPolicy } from './retry.ts';
+import { Sender } from './sender.ts';
 import { Speed } from './speed.ts';
 import { type Grant, Lane, WaitingLine } from './waiting-line.ts';
 
@@ -33,8 +30,9 @@ export interface QueueOptions {
   readonly sink: QueueSink;
 }
 
-/** Rejections of single inputs, with no answer beside them, after which the rest of a split batch is not tried. */
-const HOPELESS_AFTER = 8;
+/** Gives a place back, once: with the error if the request has failed; `unknown`: it says nothing of the target. */
+export type Release = (outcome?: ServingError | 'unknown') => void;
+
 /** Batches started in a row before others of this process get a turn; engines without I/O never wait. */
 const STARTS_PER_TURN = 256;
 
@@ -42,18 +40,16 @@ export class TargetQueue {
   readonly target: Target;
   readonly runner: Runner;
   readonly speed = new Speed();
-  readonly #policy: RetryPolicy;
+  readonly hedging = new Hedging();
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #sink: QueueSink;
   readonly #pace: Pace;
+  readonly #sender: Sender;
   readonly #line = new WaitingLine();
-  /** To be tried again, before anything new. Halves are a stack: single inputs are reached, and settled, soonest. */
-  readonly #halves: Batch[] = [];
-  readonly #retries = new Fifo<Batch>();
-  readonly #unfinished = new Set<Batch>();
-  /** Rate-limited batches that sleep: new ones would only meet the same refusal. */
-  #refusedSleeping = 0;
+  /** Batches that wait for their budget, without a place. */
+  readonly #parking: Parking;
+  readonly #aftermath: Aftermath;
   #maxInputs: number;
   #startsThisTurn = 0;
   #isPumping = false;
@@ -62,26 +58,62 @@ export class TargetQueue {
   #isWakeDue = false;
   #streams = 0;
   #isRetired = false;
+  #onLack: (() => void) | undefined;
   readonly #closing = new AbortController();
 
   constructor({ target, runner, policy, clock, log, sink }: QueueOptions) {
     this.target = target;
     this.runner = runner;
-    this.#policy = policy;
     this.#clock = clock;
     this.#log = log;
     this.#sink = sink;
     this.#pace = new Pace(runner.limits, policy, clock);
     this.#maxInputs = runner.limits.maxInputs;
+    const hasSpare = () => this.#hasSpare();
+    this.#sender = new Sender({ runner, pace: this.#pace, hedging: this.hedging, clock, hasSpare });
+    this.#aftermath = new Aftermath({
+      ...{ target, policy, clock, log, sink, pace: this.#pace, line: this.#line },
+      onReady: () => this.#pump(),
+      onTooLarge: (count) => {
+        this.#maxInputs = Math.max(1, Math.min(this.#maxInputs, count >> 1));
+      },
+    });
+    this.#parking = new Parking(this.#line, {
+      onHeld: (batch) => {
+        this.#aftermath.push(batch);
+        this.#pump();
+      },
+      onRefused: (batch, error) => {
+        this.#aftermath.refused(batch, error);
+        this.#pump();
+      },
+    });
   }
 
   get depth(): { readonly waiting: number; readonly inFlight: number; readonly limit: number } {
-    const waiting = this.#line.length + this.#retries.length + this.#halves.length + this.#refusedSleeping;
+    const again = this.#aftermath.ready + this.#aftermath.refusedSleeping;
+    const waiting = this.#line.length + this.#parking.count + again;
     return { waiting, inFlight: this.#pace.inFlight, limit: this.#pace.limit };
+  }
+
+  get pace(): Pick<Pace, 'limit' | 'pausedUntilMs' | 'failuresInRow' | 'isSick' | 'mayProbe'> {
+    return this.#pace;
   }
 
   get isSick(): boolean {
     return this.#pace.isSick;
+  }
+
+  /** Questions and streams of impatient callers that wait, and how many of all stand before a new one. */
+  get crowd(): { readonly urgent: number; readonly ahead: number } {
+    return this.#line;
+  }
+
+  /** Of the places of the target this many are for this process. `onLack` is told who finds none without waiting. */
+  capAt(places: number, onLack?: () => void): void {
+    this.#pace.capAt(places);
+    this.#onLack = onLack;
+    this.#pumpLater();
   }
 
   /** A closed queue takes no questions. */
@@ -105,20 +137,51 @@ export class TargetQueue {
     this.#pumpLater();
   }
 
-  /** A place for one stream; given back with `release`, with the error if it failed. */
-  acquire(signal: AbortSignal): Promise<(error?: ServingError) => void> {
+  /** A place for one stream. Rejects when the call is over, or when a pause begins and another target may answer. */
+  acquire({ signal, isPatient }: CallRun, hasFallback: boolean): Promise<Release> {
     return new Promise((resolve, reject) => {
-      const either = AbortSignal.any([signal, this.#closing.signal]);
-      const cancel = () => reject(toServingError(either.reason, 'CANCELLED'));
-      if (either.aborted) return cancel();
-      either.addEventListener('abort', cancel, { once: true });
-      const grant: Grant = () => {
-        either.removeEventListener('abort', cancel);
-        if (!either.aborted) resolve(this.#occupy());
+      const cancel = () => {
+        this.#line.leave(grant);
+        reject(toServingError(signal.reason, 'CANCELLED'));
       };
+      const grant: Grant = {
+        isPatient,
+        hasFallback,
+        give: () => {
+          signal.removeEventListener('abort', cancel);
+          resolve(this.#occupy(true));
+        },
+        refuse: (error) => {
+          signal.removeEventListener('abort', cancel);
+          reject(error);
+        },
+      };
+      if (this.isClosed) return reject(toServingError(this.#closing.signal.reason, 'CANCELLED'));
+      if (signal.aborted) return cancel();
+      signal.addEventListener('abort', cancel, { once: true });
       this.#line.addGrant(grant);
       this.#pumpLater();
     });
+  }
+
+  /** A place without waiting; undefined while there is none, others wait for one, or the target is failing. */
+  tryAcquire(isStream = false): Release | undefined {
+    if (!this.isClosed && !this.isSick && this.#hasSpare()) return this.#occupy(isStream);
+    this.#onLack?.();
+    return undefined;
+  }
+
+  /** A place in its turn, for who waits without a promise. The function it gives leaves the line. */
+  await(
+    isStream: boolean,
+    hasFallback: boolean,
+    give: (release: Release) => void,
+    refuse: (error: ServingError) => void,
+  ): () => void {
+    const grant: Grant = { isPatient: false, hasFallback, give: () => give(this.#occupy(isStream)), refuse };
+    this.#line.addGrant(grant);
+    this.#pumpLater();
+    return () => this.#line.leave(grant);
   }
 
   /** No new questions come; the runner is closed when the last is done. */
@@ -131,10 +194,19 @@ export class TargetQueue {
     const reason = new ServingError('CANCELLED', 'The server is shutting down.');
     this.#closing.abort(reason);
     this.#sink.failed(this.#line.drain(), reason);
-    for (const batch of [...this.#unfinished]) batch.abort(reason);
-    for (const batch of [...this.#halves.splice(0), ...this.#retries.clear()]) this.#giveUp(batch, reason);
+    for (const grant of this.#line.drainGrants()) grant.refuse(reason);
+    this.#aftermath.close(reason);
     this.#isRetired = true;
     await this.runner.close();
+  }
+
+  #hasSpare(): boolean {
+    return !this.#line.hasTurns && this.#aftermath.ready === 0 && this.#pace.canStart() && this.#hasRoom();
+  }
+
+  /** Batches that sleep after a refusal keep their places: new ones would meet the same. */
+  #hasRoom(): boolean {
+    return this.#pace.inFlight + this.#aftermath.refusedSleeping < this.#pace.limit;
   }
 
   #pumpLater(): void {
@@ -165,27 +237,17 @@ export class TargetQueue {
   }
 
   #startNext(): boolean {
-    const again = this.#nextAgain();
+    const again = this.#aftermath.next();
     if (again) {
-      void this.#ask(again);
+      this.#holdAndAsk(again);
       return true;
     }
-    if (this.#pace.inFlight + this.#refusedSleeping >= this.#pace.limit) return false;
+    if (!this.#hasRoom()) return false;
     const turn = this.#line.next(this.limits);
     if (!turn) return false;
-    if ('grant' in turn) turn.grant();
-    else void this.#ask(this.#begin(new Batch(turn.terms, turn.questions, this.#clock.now())));
+    if ('grant' in turn) turn.grant.give();
+    else this.#holdAndAsk(this.#aftermath.begin(new Batch(turn.terms, turn.questions, this.#clock.now())));
     return true;
-  }
-
-  #nextAgain(): Batch | undefined {
-    for (;;) {
-      const batch = this.#halves.pop() ?? this.#retries.shift();
-      if (!batch) return undefined;
-      batch.questions = batch.questions.filter(({ waiters }) => waiters.length > 0);
-      if (batch.questions.length > 0 && !batch.signal.aborted) return batch;
-      this.#giveUp(batch, toServingError(batch.signal.reason, 'CANCELLED'));
-    }
   }
 
   #wakeAfterPause(): void {
@@ -202,182 +264,94 @@ export class TargetQueue {
 
   #closeWhenIdle(): void {
     if (!this.#isRetired || this.#closing.signal.aborted) return;
-    if (this.#unfinished.size > 0 || this.#streams > 0 || this.#line.length > 0) return;
+    if (this.#aftermath.unfinished > 0 || this.#streams > 0 || this.#line.length > 0) return;
     this.#closing.abort();
     this.runner.close().catch((cause) => this.#log.warn({ err: cause }, 'A model could not be closed.'));
   }
 
-  #begin(batch: Batch): Batch {
-    this.#unfinished.add(batch);
-    return batch;
-  }
-
-  #end(batch: Batch, error?: ServingError): void {
-    this.#unfinished.delete(batch);
-    this.#sink.ended(batch, error);
-  }
-
-  #occupy(): (error?: ServingError) => void {
+  #occupy(isStream: boolean): Release {
     const ticket = this.#pace.start();
+    const startedAtMs = this.#clock.now();
     this.#streams++;
     let isReleased = false;
-    return (error) => {
+    return (outcome) => {
       if (isReleased) return;
       isReleased = true;
       this.#streams--;
-      if (error) this.#pace.failed(error, ticket);
-      else this.#pace.succeeded();
+      const durationMs = this.#clock.now() - startedAtMs;
+      if (outcome instanceof ServingError) this.#failedWith(outcome, ticket);
+      else if (outcome === 'unknown') this.speed.noteAtLeast(durationMs);
+      else {
+        this.#pace.succeeded();
+        this.#noteTime(1, durationMs, isStream);
+      }
       this.#pace.ended();
-      this.#pumpLater();
+      if (this.#line.length > 0 || this.depth.waiting > 0 || this.#isRetired) this.#pumpLater();
     };
   }
 
+  /** The times of streams are noted at their first event, by who opens them. */
+  #noteTime(inputs: number, durationMs: number, isStream: boolean): void {
+    this.speed.note(inputs, durationMs);
+    if (!isStream) this.hedging.note(durationMs, false);
+  }
+
+  /** With its budget held it is sent; without, it waits for it beside the line, and takes no place meanwhile. */
+  #holdAndAsk(batch: Batch): void {
+    const verdict = this.#parking.hold(batch);
+    if (verdict === 'held') void this.#ask(batch);
+    else if (verdict !== 'parked') this.#aftermath.refused(batch, verdict);
+  }
+
   async #ask(batch: Batch): Promise<void> {
-    const { terms, questions, signal } = batch;
+    const { terms, signal, target } = batch;
     const ticket = this.#pace.start();
     const startedAtMs = this.#clock.now();
-    const inputs = questions.map(({ input }) => input);
-    const { target } = questions[0] ?? this;
     const before: TokenUsage = { ...batch.billed };
-    let reservation: Reservation | undefined;
-    let items: readonly RunItem[] | undefined;
+    const reservation = batch.takeReservation();
+    let outcomes: readonly Outcome[] = [];
     let error: ServingError | undefined;
     let isHeld = false;
+    let hasLost = false;
     try {
-      reservation = terms.budget && (await terms.budget.reserve(maxSpend(target, inputs, terms), signal));
-      batch.attempts++;
-      items = (await this.runner.invoke({ task: terms.task, inputs, parameters: terms.parameters, signal }))
-        .items;
-      requireCount(items, questions.length);
+      const sent = await this.#sender.send(batch, ticket);
+      ({ hasLost } = sent);
+      outcomes = siftItems(batch, sent.items);
     } catch (thrown) {
       error = toServingError(thrown);
     }
     batch.tries = oneMore(batch.tries, error);
-    // From here nothing is awaited: answers, budget, usage row and the next request follow in one turn.
-    const failures = error ? [] : siftItems(batch, items ?? [], this.#sink);
+    // From here nothing is awaited, but for a guard: answers, usage row and the next request follow in one turn.
     const inputTokens = batch.billed.inputTokens - before.inputTokens;
     const outputTokens = batch.billed.outputTokens - before.outputTokens;
-    reservation?.settle(actualSpend(target, questions.length, { inputTokens, outputTokens }));
+    reservation?.settle(actualSpend(target, batch.questions.length, { inputTokens, outputTokens }));
+    if (hasLost) this.#sender.billLost(batch);
     if (!error) {
-      this.speed.note(questions.length, this.#clock.now() - startedAtMs);
+      this.#noteTime(batch.questions.length, this.#clock.now() - startedAtMs, false);
       this.#pace.succeeded();
-    } else if (!signal.aborted) {
-      isHeld = this.#pace.failed(error, ticket);
+    } else if (signal.aborted) {
+      // A target that answers too late for anybody must not be taken for as quick as it was.
+      this.speed.noteAtLeast(this.#clock.now() - startedAtMs);
+    } else {
+      isHeld = this.#failedWith(error, ticket);
+      for (const { run } of batch.tallies) run.trail.failed(target, error);
     }
     this.#pace.ended();
-    if (error) this.#giveUpOrRetry(batch, error, isHeld);
-    else this.#finish(batch, failures);
+    if (error) this.#aftermath.failed(batch, error, isHeld);
+    else {
+      if (terms.guard?.output) {
+        // The place is free again while the guard thinks.
+        this.#pump();
+        outcomes = await guardOutcomes(terms.guard, outcomes, signal);
+      }
+      this.#aftermath.finish(batch, deliver(batch, outcomes, this.#sink));
+    }
     this.#pump();
   }
 
-  #finish(batch: Batch, failures: readonly Failure[]): void {
-    const again: Failure[] = [];
-    for (const failure of failures) {
-      const isRetried = !failure.isFinal && isWorthRetry(failure.error, batch.tries, this.#policy);
-      if (isRetried && failure.question.waiters.length > 0) again.push(failure);
-      else this.#sink.failed([failure.question], failure.error, batch);
-    }
-    const [first] = again;
-    if (first && again.length === batch.questions.length) {
-      this.#sleepThenRetry(batch, first.error);
-      return;
-    }
-    const { tries, history, terms } = batch;
-    this.#end(batch);
-    if (!first) return;
-    const questions = again.map(({ question }) => question);
-    const rest = new Batch(terms, questions, this.#clock.now(), { tries, history });
-    this.#sleepThenRetry(this.#begin(rest), first.error);
+  #failedWith(error: ServingError, ticket: number): boolean {
+    const isHeld = this.#pace.failed(error, ticket);
+    if (error.code === 'RATE_LIMITED' && !this.#pace.canResume()) this.#aftermath.moveImpatient(error);
+    return isHeld;
   }
-
-  /** `isHeld`: others wait for it too, as the provider refused for its limit. */
-  #giveUpOrRetry(batch: Batch, error: ServingError, isHeld: boolean): void {
-    const { terms, history, questions, signal, tries } = batch;
-    if (signal.aborted) {
-      this.#giveUp(batch, toServingError(signal.reason, 'CANCELLED'));
-    } else if (terms.budget && error.code === 'BUDGET_EXCEEDED') {
-      // What waits for the same budget is not sent either, even where it would be small enough.
-      this.#giveUp(batch, error);
-      this.#sink.failed(this.#line.drain(terms.budget), error);
-    } else if (isInputFailure(error) && questions.length > 1 && !isHopeless(history)) {
-      this.#split(batch, error);
-    } else if (this.isSick || isRefusalForLong(error, this.#policy)) {
-      this.#giveUp(batch, error);
-      this.#failWaiting(error);
-    } else if (isWorthRetry(error, tries, this.#policy)) {
-      this.#sleepThenRetry(batch, error, isHeld);
-    } else {
-      if (history && isInputFailure(error)) history.rejectedAlone++;
-      this.#giveUp(batch, error);
-    }
-  }
-
-  #giveUp(batch: Batch, error: ServingError): void {
-    this.#sink.failed(batch.questions, error, batch);
-    this.#end(batch, error);
-  }
-
-  /** One bad input must not fail the others: each half is asked by itself. */
-  #split(batch: Batch, error: ServingError): void {
-    const { questions, terms } = batch;
-    if (error.code === 'PAYLOAD_TOO_LARGE' && !batch.history) {
-      this.#maxInputs = Math.max(1, Math.min(this.#maxInputs, questions.length >> 1));
-    }
-    const history: SplitHistory = batch.history ?? { rejectedAlone: 0, hasAnswer: false };
-    this.#end(batch, error);
-    const middle = questions.length >> 1;
-    for (const half of [questions.slice(middle), questions.slice(0, middle)]) {
-      const awaited = half.filter(({ waiters }) => waiters.length > 0);
-      if (awaited.length === 0) continue;
-      this.#halves.push(this.#begin(new Batch(terms, awaited, this.#clock.now(), { history })));
-    }
-  }
-
-  #sleepThenRetry(batch: Batch, error: ServingError, isHeld = false): void {
-    const delayMs = retryDelayMs(error, batch.tries, this.#policy, this.#clock);
-    const { endpoint, model } = this.target;
-    this.#log.debug(
-      { endpoint, model, code: error.code, tries: batch.tries, delayMs },
-      'A request is retried.',
-    );
-    if (delayMs <= 0) {
-      this.#retries.push(batch);
-      return;
-    }
-    if (isHeld) this.#refusedSleeping++;
-    const wake = () => {
-      if (isHeld) this.#refusedSleeping--;
-      if (batch.signal.aborted) this.#giveUp(batch, toServingError(batch.signal.reason, 'CANCELLED'));
-      else if (this.isSick) this.#giveUp(batch, error);
-      else this.#retries.push(batch);
-      this.#pump();
-    };
-    this.#clock.sleep(delayMs, batch.signal).then(wake, wake);
-  }
-
-  #failWaiting(error: ServingError): void {
-    const times = this.#pace.failuresInRow;
-    const because = this.isSick
-      ? `The model failed ${times} times in a row`
-      : 'The provider refuses for long';
-    const told = new ServingError(
-      error.code,
-      `${error.message} (${because}; this input was not sent again.)`,
-      {
-        details: error.details,
-        retryAfterMs: error.retryAfterMs,
-        cause: error,
-      },
-    );
-    const waiting = this.#line.drain();
-    const { endpoint, model } = this.target;
-    if (waiting.length === 0 && this.#retries.length === 0) return;
-    this.#log.warn({ endpoint, model, code: error.code, failed: waiting.length }, `${because}.`);
-    this.#sink.failed(waiting, told);
-    for (let batch = this.#retries.shift(); batch; batch = this.#retries.shift()) this.#giveUp(batch, told);
-  }
-}
-
-function isHopeless(history: SplitHistory | undefined): boolean {
-  return history !== undefined && !history.hasAnswer && history.rejectedAlone >= HOPELESS_AFTER;
 }

@@ -1,7 +1,12 @@
-// Terms: what questions must share to travel in one request (task, parameters, budget), and how their answers
-// are checked. Made once per call.
+// Terms: what questions must share to travel in one request (task, parameters, budget, guard, patience), and how
+// their answers are checked. Made once per call.
 import type { Budget, Call, Parameters, Task } from '#core/call.ts';
+import type { Endpoint } from '#core/endpoint.ts';
 import { canonicalJson } from '#core/json.ts';
+import type { Guard } from '#core/policies.ts';
+import { combineBudgets } from './combined-budget.ts';
+import { isPatientOrigin } from './deadline.ts';
+import type { HedgingRules } from './hedging.ts';
 import { maxSharedTokens } from './inputs.ts';
 import { loadOutputCheck, type OutputCheck } from './output-check.ts';
 
@@ -15,7 +20,12 @@ export interface Terms {
   readonly parametersKey: string;
   readonly task: Task;
   readonly parameters: Parameters;
+  /** That of the caller and the meter of governance, as one. */
   readonly budget: Budget | undefined;
+  readonly guard: Guard | undefined;
+  readonly hedging: HedgingRules | undefined;
+  /** Rows of a statement: they wait and try again where a caller on a connection is sent on or refused. */
+  readonly isPatient: boolean;
   readonly check: OutputCheck;
   /** `maxTokens` was set here and not by the caller: an answer cut off by it is nobody's wish and is not stored. */
   readonly isCapped: boolean;
@@ -24,22 +34,38 @@ export interface Terms {
   readonly maxOutputTokens: number;
 }
 
-const budgetIds = new WeakMap<Budget, number>();
-let lastBudgetId = 0;
+/** What governance says of the calls of one principal to one endpoint. */
+export interface Policies {
+  readonly endpoint: Endpoint;
+  readonly meter: Budget | undefined;
+  readonly guard: Guard | undefined;
+}
+
+const ids = new WeakMap<object, number>();
+let lastId = 0;
 
 /** Throws UNSUPPORTED_RETURN_TYPE when the answer's schema cannot be used. */
-export async function prepareTerms({ task, parameters, budget }: Call): Promise<Terms> {
+export async function prepareTerms(
+  { task, parameters, budget: own, origin }: Call,
+  { endpoint, meter, guard }: Policies,
+): Promise<Terms> {
+  const budget = combineBudgets(own, meter);
+  const isPatient = isPatientOrigin(origin);
+  const hedging = task === 'predict' ? undefined : endpoint.aiGateway?.hedging;
   const isGenerating = task === 'llm/v1/chat' || task === 'llm/v1/completions';
   const isBounded = budget?.limits.maxTokens !== undefined || budget?.limits.maxCost !== undefined;
   const isCapped = isGenerating && isBounded && parameters.maxTokens === undefined;
   const sent = isCapped ? { ...parameters, maxTokens: DEFAULT_MAX_TOKENS } : parameters;
   const parametersKey = `${task} ${canonicalJson(sent)}`;
   return {
-    key: budget ? `${idOf(budget)} ${parametersKey}` : parametersKey,
+    key: `${isPatient ? 'p' : 'i'}${idOf(budget)},${idOf(guard)},${idOf(hedging)} ${parametersKey}`,
     parametersKey,
     task,
     parameters: sent,
     budget,
+    guard,
+    hedging,
+    isPatient,
     check: await loadOutputCheck(parameters),
     isCapped,
     sharedTokens: budget ? maxSharedTokens(parameters) : 0,
@@ -47,9 +73,11 @@ export async function prepareTerms({ task, parameters, budget }: Call): Promise<
   };
 }
 
-function idOf(budget: Budget): number {
-  const known = budgetIds.get(budget);
+/** The same object, the same number; 0 for none. */
+function idOf(object: object | undefined): number {
+  if (!object) return 0;
+  const known = ids.get(object);
   if (known !== undefined) return known;
-  budgetIds.set(budget, ++lastBudgetId);
-  return lastBudgetId;
+  ids.set(object, ++lastId);
+  return lastId;
 }

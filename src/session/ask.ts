@@ -75,5 +75,5 @@ async function askGroup(group: readonly SheetQuestion[], options: AskOptions): P
 /** Models that run here cost nothing; of an external one the price is known only when it was given. */
 function priceOf(target: Target): Price | null {
   if (!target.externalModel) return { inputPerMillion: 0, outputPerMillion: 0 };
-  return target.externalModel.price ?? null;
+  return target.price ?? target.externalModel.price ?? null;
 }

@@ -32,7 +32,7 @@ export function answerLocally(
     for (let row = 0; row < rowCount; row++) writeValue(output, row, null, called.returns);
     return true;
   }
-  run.countLocal(local, rowCount);
+  if (!run.countLocal(local, rowCount)) return false;
   if (capability === 'embed') embedRows(local, columns[1], rowCount, output, called.returns);
   else predictRows(local, columns.slice(1), rowCount, output, called.returns);
   return true;

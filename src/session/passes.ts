@@ -53,7 +53,7 @@ export async function runPasses<T>(options: PassOptions<T>): Promise<{ result: T
     }
     if (error === undefined && isEnough?.(result as T)) return { result: result as T, passes: pass };
     // An error of a pass that left rows without answers is not final: NULL placeholders may have caused it.
-    const hasLoaded = await run.load(options.principal);
+    const hasLoaded = await run.load();
     const { fresh } = run.sheet;
     if (fresh.length === 0 && !hasLoaded)
       throw error ?? new ServingError('INTERNAL', 'A pass left rows open without raising a question.');

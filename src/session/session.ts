@@ -17,8 +17,9 @@ import { DONE, NO_CALLS, type StatementResult, toStatementResult } from './resul
 import { rewriteCalls } from './rewrite.ts';
 import { SessionSettings } from './settings.ts';
 import { copySource, parseStatement, parseStatements, type Statement } from './statement.ts';
-import { StatementRun } from './statement-run.ts';
+import { type Asking, StatementRun } from './statement-run.ts';
 import { refuseSystemChange } from './system-guard.ts';
+import { withOurNames, writesPrices } from './system-names.ts';
 import { TransactionKeeper } from './transaction.ts';
 
 export interface SessionDependencies {
@@ -34,6 +35,8 @@ export interface SessionDependencies {
   readonly restore: () => Promise<void>;
   /** Makes usage and answers of earlier statements visible to one that reads the system tables. */
   readonly flushStores: () => Promise<void>;
+  /** The price table was edited, and the edit is committed. */
+  readonly pricesChanged?: () => Promise<void>;
   /** Statements by connection id, read by the binding. */
   readonly runs: Map<number, StatementRun>;
 }
@@ -64,6 +67,7 @@ export class Session {
   readonly #settings: SessionSettings;
   #tail: Promise<unknown> = Promise.resolve();
   #isClosed = false;
+  #hasNewPrices = false;
 
   /** `connection` must have been prepared (macros, functions); it is the session's alone while it is open. */
   constructor(connection: DuckDBConnection, dependencies: SessionDependencies, options: SessionOptions) {
@@ -79,8 +83,9 @@ export class Session {
   run(sql: string, options: StatementOptions = {}): Promise<readonly StatementResult[]> {
     return this.#inTurn(async () => {
       const results: StatementResult[] = [];
-      for (const statement of parseStatements(sql)) {
+      for (const statement of parseStatements(sql).map(withOurNames)) {
         const result = await this.#runStatement(statement, options);
+        await this.#noteNewPrices(statement);
         results.push(result);
         await options.onResult?.(result);
       }
@@ -92,7 +97,7 @@ export class Session {
   estimate(sql: string, options: StatementOptions = {}): Promise<StatementEstimate> {
     return this.#inTurn(async () => {
       let total: StatementEstimate = NOTHING_TO_ASK;
-      for (const statement of parseStatements(sql)) {
+      for (const statement of parseStatements(sql).map(withOurNames)) {
         const part = await this.#estimateStatement(statement, options);
         total = {
           ...add(total, part),
@@ -126,6 +131,14 @@ export class Session {
     const turn = this.#tail.then(work);
     this.#tail = turn.catch(() => undefined);
     return turn;
+  }
+
+  async #noteNewPrices(statement: Statement): Promise<void> {
+    if (writesPrices(statement)) this.#hasNewPrices = true;
+    if (statement.kind === 'rollback') this.#hasNewPrices = false;
+    if (!this.#hasNewPrices || this.#transactions.isOpen) return;
+    this.#hasNewPrices = false;
+    await this.#dependencies.pricesChanged?.();
   }
 
   async #runStatement(statement: Statement, options: StatementOptions): Promise<StatementResult> {
@@ -172,8 +185,11 @@ export class Session {
         await this.#passes(copySource(statement), run, meter, options, signal);
       }
       return this.#passes(statement, run, meter, options, signal);
+    }).catch((error: unknown) => {
+      run.releaseLocals();
+      throw error;
     });
-    run.recordLocals(this.#options.principal, this.#options.origin);
+    await run.recordLocals();
     meter.end();
     const result = await toStatementResult(ended.result, {
       asked: meter.asked,
@@ -201,8 +217,7 @@ export class Session {
       meter,
       serving,
       signal,
-      principal: this.#options.principal,
-      origin: this.#options.origin,
+      ...this.#asking,
       budget: options.budget ?? this.#settings.budget,
       mayStopEarly: statement.mayStopEarly,
       isEnough,
@@ -281,6 +296,12 @@ export class Session {
     });
   }
 
+  /** Rows of a statement are no requests of a program, also where the statement came in by HTTP. */
+  get #asking(): Asking {
+    const { principal, origin } = this.#options;
+    return { principal, origin: origin === 'http' ? 'sql' : origin };
+  }
+
   #createRun(options: StatementOptions): StatementRun {
     const { serving, clock, defaultEndpoint } = this.#dependencies;
     const context: PlanContext = {
@@ -288,7 +309,7 @@ export class Session {
       defaultEndpoint,
       cache: options.cache ?? this.#settings.cache,
     };
-    return new StatementRun(serving, context, clock.now());
+    return new StatementRun(serving, context, clock.now(), this.#asking);
   }
 
   /** Makes the run findable for callbacks, and interrupts DuckDB when the signal fires. */

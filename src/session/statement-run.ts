@@ -1,10 +1,16 @@
 // One statement while it runs: its answer sheet and what its callbacks may do in the current pass.
 // Created by the session for each statement, found by the binding through the connection's id.
-import type { Origin, Principal, Task } from '#core/call.ts';
+import type { Origin, Principal, Reservation, Task } from '#core/call.ts';
 import type { ServingError } from '#core/errors.ts';
 import type { PlanContext } from '#functions/function.ts';
 import type { LocalTarget, Serving } from '#serving/serving.ts';
 import { AnswerSheet } from './sheet.ts';
+
+/** Who runs the statement. */
+export interface Asking {
+  readonly principal: Principal;
+  readonly origin: Origin;
+}
 
 /** Thrown through DuckDB to end a pass early; never shown to a person. */
 class PassAbandoned extends Error {}
@@ -14,7 +20,12 @@ export class StatementRun {
   readonly context: PlanContext;
   readonly #serving: Serving;
   readonly #remote = new Set<string>();
+  readonly #asking: Asking;
+  /** Local models that answered in this pass: looked up and authorised once. */
+  readonly #known = new Map<string, LocalTarget>();
   readonly #locals = new Map<LocalTarget, number>();
+  /** Held for the rows of this pass. A pass that runs again counts its rows again, and not twice. */
+  #reservations: { readonly reservation: Reservation; readonly rows: number }[] = [];
   readonly #startedAtMs: number;
   #toLoad = new Map<string, { endpoint: string; task: Task }>();
   #failure: ServingError | undefined;
@@ -32,8 +43,9 @@ export class StatementRun {
   /** Thrown when a question is raised where none may be: a write after a write in a transaction. */
   refusal: ServingError | undefined;
 
-  constructor(serving: Serving, context: PlanContext, startedAtMs: number) {
+  constructor(serving: Serving, context: PlanContext, startedAtMs: number, asking: Asking) {
     this.#serving = serving;
+    this.#asking = asking;
     this.context = context;
     this.sheet = new AnswerSheet(context);
     this.#startedAtMs = startedAtMs;
@@ -43,7 +55,9 @@ export class StatementRun {
     this.sheet.beginPass({ maxQuestions });
     this.#failure = undefined;
     this.#fullChunks = 0;
+    this.#known.clear();
     this.#locals.clear();
+    this.releaseLocals();
   }
 
   /** To be asked once a chunk. `end`: reading on is pointless. `skip`: this chunk is left without answers, unseen. */
@@ -86,30 +100,60 @@ export class StatementRun {
   local(endpoint: string, task: Task): LocalTarget | 'to be loaded' | 'remote' {
     const key = `${endpoint}\u0001${task}`;
     if (!this.mayLoad || this.#remote.has(key)) return 'remote';
-    const local = this.#serving.local(endpoint, task);
-    if (local) return local;
+    const known = this.#known.get(key);
+    if (known) return known;
+    const local = this.#serving.local(endpoint, task, this.#asking.principal, this.#asking.origin);
+    if (local) {
+      this.#known.set(key, local);
+      return local;
+    }
     this.#toLoad.set(key, { endpoint, task });
     return 'to be loaded';
   }
 
   /** Between passes: opens the local models that the last pass asked for. True when there were any. */
-  async load(principal: Principal): Promise<boolean> {
+  async load(): Promise<boolean> {
     const wanted = [...this.#toLoad];
     this.#toLoad = new Map();
     for (const [key, { endpoint, task }] of wanted) {
-      if (!(await this.#serving.openLocal(endpoint, task, principal))) this.#remote.add(key);
+      const { principal, origin } = this.#asking;
+      if (!(await this.#serving.openLocal(endpoint, task, principal, origin))) this.#remote.add(key);
     }
     return wanted.length > 0;
   }
 
-  countLocal(local: LocalTarget, rowCount: number): void {
+  /**
+   * Counts rows against the limits of the caller. False: they would have to wait, which a callback cannot, so they
+   * become questions. Throws RATE_LIMIT_EXCEEDED, BUDGET_EXCEEDED.
+   */
+  countLocal(local: LocalTarget, rowCount: number): boolean {
+    if (local.tryReserve) {
+      const reservation = local.tryReserve(rowCount);
+      if (!reservation) return false;
+      this.#reservations.push({ reservation, rows: rowCount });
+    }
     this.#locals.set(local, (this.#locals.get(local) ?? 0) + rowCount);
+    return true;
+  }
+
+  /** The rows of this pass were not given to anybody: they count for nothing. */
+  releaseLocals(): void {
+    this.#settleLocals(() => 0);
   }
 
   /** After the last pass: one usage row for each local model that answered. */
-  recordLocals(principal: Principal, origin: Origin): void {
+  async recordLocals(): Promise<void> {
+    this.#settleLocals((rows) => rows);
+    const startedAtMs = this.#startedAtMs;
     for (const [local, inputs] of this.#locals) {
-      local.record({ inputs, startedAtMs: this.#startedAtMs, principal, origin });
+      await local.record({ inputs, startedAtMs, ...this.#asking });
     }
+  }
+
+  #settleLocals(callsOf: (rows: number) => number): void {
+    for (const { reservation, rows } of this.#reservations) {
+      reservation.settle({ calls: callsOf(rows), tokens: 0, cost: 0 });
+    }
+    this.#reservations = [];
   }
 }

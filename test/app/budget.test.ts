@@ -1,9 +1,11 @@
 // Limits on calls, tokens and cost: never crossed by what a provider really got, and nothing paid is lost.
+import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { createCall } from '#core/call.ts';
 import type { StatementOptions } from '#session/session.ts';
 import type { App } from '../../src/app.ts';
 import type { StubProvider } from '../stub/provider.ts';
-import { createStubEndpoint, rowsOf, Workplace } from './support.ts';
+import { createStubEndpoint, PENGUINS, rowsOf, until, Workplace } from './support.ts';
 
 const workplace = new Workplace();
 afterEach(() => workplace.clear());
@@ -159,5 +161,77 @@ describe('an estimate', () => {
     ).toEqual([[0]]);
     expect(await session.estimate('SELECT 42')).toMatchObject({ calls: 0, cost: 0, endpoints: [] });
     expect(stub.ledger().requests).toBe(0);
+  });
+});
+
+describe('limits of an endpoint', () => {
+  const asHttp = (content: string) =>
+    createCall('llm', 'llm/v1/chat', [{ messages: [{ role: 'user', content }] }], {
+      origin: 'http',
+      cache: 'off',
+      parameters: { maxTokens: 20 },
+    });
+
+  it('in money are not crossed by 64 callers at once, over HTTP and in SQL, and what was paid stands in the books', async () => {
+    const { stub, app, session } = await openWithStub({ price: PRICE });
+    const amount = 0.8;
+    await app.registry.setGateway('llm', {
+      budgets: [{ key: 'endpoint', amount, renewalPeriod: 'day' }],
+    });
+    const outcomes = new Map<string, number>();
+    const note = (code: string) => outcomes.set(code, (outcomes.get(code) ?? 0) + 1);
+    const caller = async (name: number) => {
+      for (let at = 0; at < 6; at++) {
+        const { items } = await app.serving.invoke(asHttp(`mail ${name} ${at}`));
+        note(items[0]?.ok ? 'ok' : (items[0]?.error.code ?? ''));
+      }
+    };
+    const statement = session.run(ASK).then(
+      () => note('statement'),
+      (error: { code: string }) => note(`statement ${error.code}`),
+    );
+    await Promise.all([statement, ...Array.from({ length: 64 }, (_, name) => caller(name))]);
+    expect(costOf(stub)).toBeLessThanOrEqual(amount);
+    expect(costOf(stub)).toBeGreaterThan(amount * 0.8);
+    expect([...outcomes.keys()].toSorted()).toEqual(['BUDGET_EXCEEDED', 'ok', 'statement BUDGET_EXCEEDED']);
+    const books = await rowsOf(
+      session,
+      'SELECT sum(attempts)::INTEGER, round(sum(cost), 6)::DOUBLE FROM duckserve.usage',
+    );
+    expect(books).toEqual([[stub.ledger().requests, Number(costOf(stub).toFixed(6))]]);
+  });
+
+  it('in calls refuse a caller over HTTP at once, and ask the provider nothing', async () => {
+    const { stub, app } = await openWithStub();
+    await app.registry.setGateway('llm', {
+      rateLimits: [{ key: 'endpoint', calls: 5, renewalPeriod: 'minute' }],
+    });
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, at) => app.serving.invoke(asHttp(`mail ${at}`))),
+    );
+    const codes = answers.map(({ items: [item] }) => (item?.ok === false ? item.error.code : 'ok'));
+    expect(codes.filter((code) => code === 'ok')).toHaveLength(5);
+    expect(new Set(codes)).toEqual(new Set(['ok', 'RATE_LIMIT_EXCEEDED']));
+    expect(stub.ledger().requests).toBe(5);
+  });
+
+  it('in calls hold for a model that answers inside DuckDB: what is over them waits, and can be cancelled', async () => {
+    const app = await workplace.app({ dataDir: workplace.directory() });
+    await app.registry.registerModel('penguins', join(PENGUINS, 'penguins.onnx'), {});
+    await app.registry.setGateway('penguins', {
+      rateLimits: [{ key: 'endpoint', calls: 4, renewalPeriod: 'minute' }],
+    });
+    const session = await app.openSession();
+    const predict = (rows: number) =>
+      `SELECT count(predict('penguins', struct_pack(bill_length_mm := 39.1 + i, bill_depth_mm := 18.7, flipper_length_mm := 181.0, body_mass_g := 3750.0))) FROM range(${rows}) t(i)`;
+    expect(await rowsOf(session, predict(3))).toEqual([[3]]);
+    const controller = new AbortController();
+    const waiting = session.run(predict(2), { signal: controller.signal });
+    waiting.catch(() => {});
+    await until(() => app.serving.queueDepths().some((queue) => queue.waiting > 0));
+    controller.abort();
+    await expect(waiting).rejects.toMatchObject({ code: 'CANCELLED' });
+    // One call is left in this minute.
+    expect(await rowsOf(session, predict(1))).toEqual([[1]]);
   });
 });

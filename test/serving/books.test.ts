@@ -67,6 +67,7 @@ describe('the books', () => {
             target,
             targetOf('e', { task, engine: 'echo', servedEntity: 'spare', fingerprint: 's' }),
           );
+          resolver.govern('e', { fallback: { enabled: true } });
         }
         const budget = createBudget({ maxCalls });
         let paid = 0;

@@ -9,67 +9,12 @@ import {
   deferred,
   embeddings,
   itemFor,
-  MemoryUsage,
   ScriptedEngine,
   settle,
   targetOf,
 } from './support.ts';
 
 const EMBEDDING = targetOf('e', { task: 'llm/v1/embeddings' });
-
-describe('the order of the stages', () => {
-  it('is resolve, authorize, admit, look up, ask, check, store, record, count tokens', async () => {
-    const steps: string[] = [];
-    const engine = new ScriptedEngine((batch) => {
-      steps.push('ask');
-      return answerText(batch, 1);
-    });
-    const usage = new MemoryUsage();
-    usage.add = () => void steps.push('record');
-    const { serving, answers, resolver, call } = bench([engine], {
-      usage,
-      authorize: () => void steps.push('authorize'),
-      limits: { admit: async () => void steps.push('admit'), spend: () => void steps.push('spend') },
-    });
-    const resolve = resolver.resolve.bind(resolver);
-    resolver.resolve = (...asked) => {
-      steps.push('resolve');
-      return resolve(...asked);
-    };
-    const { get, put } = { get: answers.get.bind(answers), put: answers.put.bind(answers) };
-    answers.get = (key) => {
-      steps.push('look up');
-      return get(key);
-    };
-    answers.put = (key, answer) => {
-      steps.push('store');
-      put(key, answer);
-    };
-    await serving.invoke(call(chats('a')));
-    expect(steps).toEqual(['resolve', 'authorize', 'admit', 'look up', 'ask', 'store', 'record', 'spend']);
-  });
-
-  it('authorises before the cache: who may not query learns nothing of stored answers', async () => {
-    const engine = new ScriptedEngine();
-    let isAllowed = true;
-    const { serving, answers, usage, call } = bench([engine], {
-      authorize: () => {
-        if (!isAllowed) throw new ServingError('PERMISSION_DENIED', 'No.');
-      },
-    });
-    await serving.invoke(call(chats('a')));
-    isAllowed = false;
-    answers.reads = 0;
-    await expect(serving.invoke(call(chats('a')))).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
-    expect(answers.reads).toBe(0);
-    expect(usage.rows.at(-1)).toMatchObject({
-      statusCode: 403,
-      attempts: 0,
-      inputCount: 1,
-      servedEntity: 'm-1',
-    });
-  });
-});
 
 describe('a call', () => {
   it('is answered in input order and told item by item', async () => {
@@ -325,10 +270,10 @@ describe('estimate, describe and local', () => {
     engine.local = { embed: (texts) => texts.map(() => Float32Array.of(1)) };
     const target = targetOf('e', { task: 'llm/v1/embeddings', engine: 'static' });
     const { serving, usage } = bench([engine], { target });
-    expect(serving.local('e', 'llm/v1/embeddings')).toBeUndefined();
-    const opened = await serving.openLocal('e', 'llm/v1/embeddings', LOCAL_OWNER);
-    expect(serving.local('e', 'llm/v1/embeddings')?.runner).toBe(engine.local);
-    opened?.record({ inputs: 2048, startedAtMs: Date.now(), principal: LOCAL_OWNER, origin: 'sql' });
+    expect(serving.local('e', 'llm/v1/embeddings', LOCAL_OWNER, 'sql')).toBeUndefined();
+    const opened = await serving.openLocal('e', 'llm/v1/embeddings', LOCAL_OWNER, 'sql');
+    expect(serving.local('e', 'llm/v1/embeddings', LOCAL_OWNER, 'sql')?.runner).toBe(engine.local);
+    void opened?.record({ inputs: 2048, startedAtMs: Date.now(), principal: LOCAL_OWNER, origin: 'sql' });
     expect(usage.rows).toHaveLength(1);
     expect(usage.rows[0]).toMatchObject({ inputCount: 2048, attempts: 1, cost: 0, statusCode: 200 });
     expect(serving.describe('e')).toEqual({ target });

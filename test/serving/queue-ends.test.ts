@@ -8,54 +8,12 @@ import {
   chats,
   contents,
   deferred,
-  itemFor,
   ManualClock,
   ScriptedEngine,
   settle,
   targetOf,
   textOf,
 } from './support.ts';
-
-describe('fallbacks', () => {
-  it('are asked in order for what the first could not answer, and say so', async () => {
-    const clock = new ManualClock();
-    const primary = new ScriptedEngine((batch, ask) =>
-      textOf(batch.inputs[0] ?? { text: '' }) === 'b' ? fail('UPSTREAM_ERROR') : answerText(batch, ask),
-    );
-    const second = new ScriptedEngine(() => fail('RATE_LIMITED'), {}, 'anthropic');
-    const third = new ScriptedEngine(
-      ({ inputs }) => ({ items: inputs.map((each) => itemFor(each, 'third')) }),
-      {},
-      'echo',
-    );
-    const made = bench([primary, second, third], { clock });
-    const spare = (engine: 'anthropic' | 'echo') =>
-      targetOf('m', { engine, servedEntity: engine, model: engine, fingerprint: engine });
-    made.resolver.set(targetOf('m'), spare('anthropic'), spare('echo'));
-    const answer = await invokeOn(clock, made, made.call(chats('a', 'b')));
-    expect(contents(answer.items)).toEqual(['a!', 'third']);
-    expect(answer.servedEntity).toBe('echo');
-    expect(made.usage.sum('inputCount')).toBe(2);
-    expect(made.usage.rows.map(({ engine, attempts, errorCode }) => [engine, attempts, errorCode])).toEqual([
-      ['openai', 1, null],
-      ['openai', 4, 'UPSTREAM_ERROR'],
-      ['anthropic', 8, 'RATE_LIMITED'],
-      ['echo', 1, null],
-    ]);
-    // The stand-in's answer is not taken for the first one's.
-    primary.script = answerText;
-    expect(contents((await invokeOn(clock, made, made.call(chats('b')))).items)).toEqual(['b!']);
-  });
-
-  it('are not asked for what is the caller’s own fault', async () => {
-    const primary = new ScriptedEngine(() => fail('UPSTREAM_REJECTED'));
-    const spare = new ScriptedEngine(answerText, {}, 'echo');
-    const made = bench([primary, spare]);
-    made.resolver.set(targetOf('m'), targetOf('m', { engine: 'echo', servedEntity: 'echo' }));
-    expect(contents((await made.serving.invoke(made.call(chats('a')))).items)).toEqual(['UPSTREAM_REJECTED']);
-    expect(spare.batches).toHaveLength(0);
-  });
-});
 
 describe('cancellation', () => {
   it('drops what waits, aborts what nobody waits for, and settles at once', async () => {

@@ -94,6 +94,7 @@ describe('a stream', () => {
       targetOf('m'),
       targetOf('m', { engine: 'echo', servedEntity: 'spare', fingerprint: 'spare' }),
     );
+    resolver.govern('m', { fallback: { enabled: true } });
     const opening = serving.stream(call(chats('a')));
     await clock.advance(10_000);
     const { target, events } = await opening;

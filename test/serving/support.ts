@@ -10,10 +10,10 @@ import {
   type Task,
 } from '#core/call.ts';
 import { type Clock, SYSTEM_CLOCK } from '#core/clock.ts';
-import type { Endpoint, EngineKind, ExternalModel, Target } from '#core/endpoint.ts';
-import { ServingError } from '#core/errors.ts';
+import type { AiGateway, Endpoint, EngineKind, ExternalModel, Target } from '#core/endpoint.ts';
+import { type ErrorCode, ServingError } from '#core/errors.ts';
 import { SILENT_LOG } from '#core/log.ts';
-import type { AnswerStore, StoredAnswer, UsageRow, UsageStore } from '#core/stores.ts';
+import type { AnswerStore, PayloadRow, StoredAnswer, UsageRow, UsageStore } from '#core/stores.ts';
 import type {
   Batch,
   BatchAnswer,
@@ -53,8 +53,12 @@ export class MemoryAnswers implements AnswerStore {
 
 export class MemoryUsage implements UsageStore {
   readonly rows: UsageRow[] = [];
+  readonly payloads: PayloadRow[] = [];
   add(row: UsageRow): void {
     this.rows.push(row);
+  }
+  addPayload(row: PayloadRow): void {
+    this.payloads.push(row);
   }
   async flush(): Promise<void> {}
   sum(column: 'inputCount' | 'cachedCount' | 'attempts' | 'inputTokens' | 'outputTokens'): number {
@@ -238,6 +242,13 @@ export class FakeResolver implements Resolver {
     this.resolutions.set(target.endpoint, { endpoint: endpointOf(target), target, fallbacks });
     for (const listener of this.#listeners) listener();
   }
+  /** Policies of an endpoint that is set already; another object each time, as the registry does it. */
+  govern(name: string, aiGateway: AiGateway, more: Partial<Endpoint> = {}): void {
+    const found = this.resolutions.get(name);
+    if (!found) throw new Error(`No endpoint ${name}.`);
+    this.resolutions.set(name, { ...found, endpoint: { ...found.endpoint, ...more, aiGateway } });
+    for (const listener of this.#listeners) listener();
+  }
   delete(name: string): void {
     this.resolutions.delete(name);
     for (const listener of this.#listeners) listener();
@@ -289,6 +300,7 @@ export function bench(
     usage,
     clock: SYSTEM_CLOCK,
     log: SILENT_LOG,
+    authorize: () => {},
     ...options,
   });
   const call = (inputs: readonly Input[], callOptions: CallOptions = {}, endpoint = target.endpoint) =>
@@ -326,7 +338,7 @@ export class CountingBudget implements Budget {
   readonly limits: Budget['limits'];
   readonly reserved: Spend[] = [];
   readonly settled: Spend[] = [];
-  #held = 0;
+  held = 0;
   constructor(limits: Budget['limits']) {
     this.limits = limits;
   }
@@ -335,16 +347,46 @@ export class CountingBudget implements Budget {
   }
   async reserve(spend: Spend): Promise<Reservation> {
     const most = this.limits.maxCalls ?? Number.POSITIVE_INFINITY;
-    if (this.calls + this.#held + spend.calls > most) {
+    if (this.calls + this.held + spend.calls > most) {
       throw new ServingError('BUDGET_EXCEEDED', `More than ${most} calls.`);
     }
-    this.#held += spend.calls;
+    return this.hold(spend);
+  }
+  protected hold(spend: Spend): Reservation {
+    this.held += spend.calls;
     this.reserved.push(spend);
+    let isSettled = false;
     return {
       settle: (actual) => {
-        this.#held -= spend.calls;
+        if (isSettled) throw new Error('Settled twice.');
+        isSettled = true;
+        this.held -= spend.calls;
         this.settled.push(actual);
       },
     };
   }
 }
+
+/** A meter of governance that only counts; what it lacks it refuses at once. */
+export class CountingMeter extends CountingBudget {
+  readonly refusal: ErrorCode;
+  constructor(limits: Budget['limits'], refusal: ErrorCode = 'RATE_LIMIT_EXCEEDED') {
+    super(limits);
+    this.refusal = refusal;
+  }
+  get open(): number {
+    return this.reserved.length - this.settled.length;
+  }
+  tryReserve(spend: Spend): Reservation | undefined {
+    const most = this.limits.maxCalls ?? Number.POSITIVE_INFINITY;
+    if (this.calls + this.held + spend.calls > most) throw new ServingError(this.refusal, 'Too often.');
+    return this.hold(spend);
+  }
+  override async reserve(spend: Spend): Promise<Reservation> {
+    const reservation = this.tryReserve(spend);
+    if (!reservation) throw new Error('It never waits.');
+    return reservation;
+  }
+}
+
+export const meterOf = (budget: Budget | undefined) => ({ meterOf: () => budget });
