@@ -11,29 +11,38 @@ import { SYSTEM_CLOCK } from '#core/clock.ts';
 import { TINYLLAMA_ID } from '#core/embedded-models.ts';
 import type { EngineKind } from '#core/endpoint.ts';
 import { type Log, SILENT_LOG } from '#core/log.ts';
-import type { AnswerStore } from '#core/stores.ts';
+import type { AnswerStore, UsageStore } from '#core/stores.ts';
 import { anthropicEngine } from '#engines/anthropic/anthropic.ts';
+import { bedrockEngine } from '#engines/bedrock/bedrock.ts';
+import { cohereEngine } from '#engines/cohere/cohere.ts';
 import { echoEngine } from '#engines/echo.ts';
 import type { Engine, EngineContext } from '#engines/engine.ts';
 import { inspectModel } from '#engines/inspect-model.ts';
 import { llamaEngine } from '#engines/llama/llama.ts';
 import { onnxEngine } from '#engines/onnx/onnx.ts';
-import { openaiEngine } from '#engines/openai/openai.ts';
+import { customEngine, databricksEngine, openaiEngine } from '#engines/openai/openai.ts';
 import { staticEngine } from '#engines/static/static.ts';
+import { vertexEngine } from '#engines/vertex/vertex.ts';
 import { isPresent } from '#engines/weights/weights.ts';
-import { authorize } from '#governance/access.ts';
 import { createBudget } from '#governance/budget.ts';
+import { type Identity, openIdentity } from '#governance/identity/identity.ts';
+import { type Limits, openLimits } from '#governance/limits/limits.ts';
 import { openRegistry, type Registry } from '#registry/registry.ts';
 import { Serving } from '#serving/serving.ts';
 import type { Session, SessionOptions } from '#session/session.ts';
 import { Sessions } from '#session/sessions.ts';
-import { openAnswerStore } from '#storage/answer-store.ts';
 import { openDatabase } from '#storage/database.ts';
-import { DuckDbRegistryStore } from '#storage/registry-store.ts';
-import { openSecretStore, type SecretStore } from '#storage/secret-store.ts';
-import { DuckDbUsageStore } from '#storage/usage-store.ts';
+import type { PriceStore } from '#storage/price-store.ts';
+import type { DuckDbRegistryStore } from '#storage/registry-store.ts';
+import type { SecretStore } from '#storage/secret-store.ts';
+import { readSpent } from '#storage/spent.ts';
+import { guardCommands } from './app-command-access.ts';
 import { createCommands } from './app-commands.ts';
 import { createDefaults } from './app-defaults.ts';
+import { createAppGuards } from './app-guards.ts';
+import { createPrepare } from './app-prepare.ts';
+import { recordServedEntities } from './app-served-entities.ts';
+import { openStores } from './app-stores.ts';
 import { createSystemTables } from './app-tables.ts';
 
 export interface AppOptions {
@@ -58,6 +67,14 @@ export interface App {
   readonly serving: Serving;
   readonly answers: AnswerStore;
   readonly secrets: SecretStore;
+  readonly identity: Identity;
+  readonly prices: PriceStore;
+  readonly usage: UsageStore;
+  readonly limits: Limits;
+  /** Documents of registry, identity and secrets as they are stored. */
+  readonly documents: Pick<DuckDbRegistryStore, 'loadAll' | 'onChange'>;
+  /** A call is answered only after its usage rows are on disk. */
+  readonly isDurable: boolean;
   openSession(options?: Partial<SessionOptions>): Promise<Session>;
   createBudget(limits: Budget['limits']): Budget;
   /** Ends statements and queues, writes what is queued, releases the files. */
@@ -66,7 +83,12 @@ export interface App {
 
 const ENGINES: readonly Engine[] = [
   openaiEngine,
+  customEngine,
+  databricksEngine,
   anthropicEngine,
+  cohereEngine,
+  bedrockEngine,
+  vertexEngine,
   onnxEngine,
   staticEngine,
   llamaEngine,
@@ -91,20 +113,30 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     userPath: options.dbPath ?? ':memory:',
     log,
   });
-  const openStores = async () => {
-    const store = new DuckDbRegistryStore(database.system);
-    const secrets = await openSecretStore({ store, dataDir, env, clock });
-    const registry = await openRegistry({ store, artifactsDir, clock, inspectModel, log });
-    const usageConnection = await database.connect();
-    const answers = await openAnswerStore({ ...settings.answers, path: fileOf('answers.lmdb'), clock, log });
-    const usage = new DuckDbUsageStore({ connection: usageConnection, clock, log });
-    return { secrets, registry, answers, usage };
+  const open = async () => {
+    const stores = await openStores({ database, settings, env, clock, log });
+    const { documents: store, prices } = stores;
+    const findPrice = (provider: string, model: string) => prices.findPrice(provider, model);
+    const registry = await openRegistry({
+      ...{ store, artifactsDir, clock, inspectModel, log, findPrice, secrets: stores.secrets },
+      prepareTargets: createPrepare({
+        resolveSecret: (reference) => stores.secrets.resolve(reference),
+        load: (targets) => serving.prepare(targets),
+      }),
+    });
+    const identity = await openIdentity({ store, clock, env, log });
+    const spentSince = (fromMs: number) => readSpent(database, stores.usage, fromMs);
+    const limits = await openLimits({ store, clock, log, spentSince });
+    return { stores, registry, identity, limits };
   };
-  const { secrets, registry, answers, usage } = await openStores().catch(async (error: unknown) => {
+  const { stores, registry, identity, limits } = await open().catch(async (error: unknown) => {
     // Nobody else can: the files would stay locked for as long as the process lives.
     await database.close();
     throw error;
   });
+  const { secrets, answers, usage, prices } = stores;
+  recordServedEntities(registry, stores.servedEntities, clock, log);
+  prices.onChange(() => registry.pricesChanged());
 
   const engineContext: EngineContext = {
     log,
@@ -116,7 +148,14 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     ...(options.onDownloadProgress ? { onDownloadProgress: options.onDownloadProgress } : {}),
   };
   const engines = new Map<EngineKind, Engine>(ENGINES.map((engine) => [engine.kind, engine]));
-  const serving = new Serving({
+  const defaultEndpoint = createDefaults({
+    getSetting: (name) => registry.getSetting(name),
+    listEndpoints: () => registry.listEndpoints(),
+    hasEmbeddedChat: () => isPresent(TINYLLAMA_ID, modelCacheDir),
+  });
+  const defaultJudge = () => defaultEndpoint('chat');
+  const guards = createAppGuards({ serving: () => serving, identity, defaultJudge, clock, log });
+  const serving: Serving = new Serving({
     resolver: registry,
     engines,
     engineContext,
@@ -124,11 +163,18 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     usage,
     clock,
     log,
-    authorize,
+    authorize: identity.authorize,
+    meters: limits,
+    guards,
     pastRate: (target) => usage.pastRate(target.endpoint, target.model),
   });
 
-  const commands = createCommands({ registry, answers });
+  registry.onChange(({ kind }) => {
+    if (kind !== 'endpoint') return;
+    void identity.keepEndpoints(registry.listEndpoints().map(({ id }) => id));
+  });
+
+  const commands = guardCommands(createCommands({ registry, answers }), { identity, registry });
   const listEndpoints = () => registry.listEndpoints();
   const sessions = new Sessions({
     connect: () => (options.connection ? Promise.resolve(options.connection) : database.connect()),
@@ -136,12 +182,9 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     clock,
     commands,
     createBudget,
-    defaultEndpoint: createDefaults({
-      getSetting: (name) => registry.getSetting(name),
-      listEndpoints,
-      hasEmbeddedChat: () => isPresent(TINYLLAMA_ID, modelCacheDir),
-    }),
+    defaultEndpoint,
     flushStores: async () => void (await Promise.all([usage.flush(), answers.flush()])),
+    pricesChanged: () => prices.reload(),
     systemTables: createSystemTables({
       listEndpoints,
       listModels: () => registry.listModels(),
@@ -159,13 +202,19 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     serving,
     answers,
     secrets,
+    identity,
+    prices,
+    usage,
+    limits,
+    documents: stores.documents,
+    isDurable: usage.isDurable,
     createBudget,
     openSession: (session = {}) => sessions.open({ principal: LOCAL_OWNER, origin: 'library', ...session }),
     close: async () => {
+      limits.close();
       await serving.close();
       await sessions.close();
-      await usage.close();
-      await answers.close();
+      await stores.close();
       await database.close();
       if (dataDir === null) await rm(artifactsDir, { recursive: true, force: true });
     },

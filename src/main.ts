@@ -32,22 +32,13 @@ const deps: CliDeps = {
     return openApp({ ...options, log: createLog(logLevel(options.verbose)) });
   },
   startHttp: async (handle: AppHandle, options) => {
-    const { startHttpServer } = await import('#server/http/server.ts');
+    const { serve } = await import('./serve.ts');
     // The command line hands back what openApp above gave it.
-    const app = handle as App;
-    const authTokens = tokenHashes(process.env);
-    return startHttpServer(
-      {
-        serving: app.serving,
-        registry: app.registry,
-        openSession: (session) => app.openSession(session),
-        createBudget: app.createBudget,
-        log: createLog(logLevel(false)),
-        version,
-        ...(authTokens.length > 0 ? { authTokens } : {}),
-      },
-      options,
-    );
+    return serve(handle as App, options, { log: createLog(logLevel(false)), version, env: process.env });
+  },
+  askServer: async (dataDir, request) => {
+    const { askControlSocket } = await import('#server/http/control-client.ts');
+    return askControlSocket(dataDir, request);
   },
   runDemo: async (options) => {
     const { runDemo } = await import('./demo/demo.ts');
@@ -63,14 +54,6 @@ const deps: CliDeps = {
 function logLevel(isVerbose: boolean): LogLevel {
   const flags = isVerbose && !process.env.DUCKSERVE_LOG ? { logLevel: 'debug' } : {};
   return resolveSettings({ flags, env: process.env }).logLevel;
-}
-
-/** DUCKSERVE_TOKENS: SHA-256 hashes (hex) of the bearer tokens that are accepted, separated by commas. */
-function tokenHashes(env: NodeJS.ProcessEnv): readonly string[] {
-  return (env.DUCKSERVE_TOKENS ?? '')
-    .split(',')
-    .map((hash) => hash.trim().toLowerCase())
-    .filter((hash) => hash !== '');
 }
 
 process.exitCode = await runCli(process.argv.slice(2), deps);

@@ -15,8 +15,8 @@ afterEach(() => workplace.clear());
 
 /** The HTTP door on an application that is open already. */
 async function openDoor(app: App) {
-  const { serving, registry, openSession, createBudget } = app;
-  const deps = { serving, registry, openSession, createBudget, log: SILENT_LOG, version: '0.0.0' };
+  const { serving, registry, identity, openSession, createBudget } = app;
+  const deps = { serving, registry, identity, openSession, createBudget, log: SILENT_LOG, version: '0.0.0' };
   const server = await startHttpServer(deps, { port: 0 });
   workplace.onClear(() => server.close());
   const send = async (path: string, body?: object): Promise<{ status: number; body: JsonObject }> => {
@@ -136,7 +136,7 @@ describe('an endpoint', () => {
     await askAll(await workplace.app({ dataDir }), 'after');
   });
 
-  it('goes through one validation: the same mistake has the same words at every door', async () => {
+  it('goes through one validation: the same mistake has the same reason at every door, in the words of the door', async () => {
     const stub = await workplace.stub();
     const app = await workplace.app({ dataDir: workplace.directory() });
     const { send } = await openDoor(app);
@@ -172,9 +172,9 @@ describe('an endpoint', () => {
           (error: Error) => error.message,
         ),
     ];
-    expect(new Set(messages)).toEqual(
-      new Set(['The endpoint is not valid: name ("not a name"): must be 1 to 63 letters, digits, - or _.']),
-    );
+    const inside = 'The endpoint is not valid: name ("not a name"): must be 1 to 63 letters, digits, - or _.';
+    const onTheWire = `'name': must be 1 to 63 letters, digits, - or _; got "not a name".`;
+    expect(messages).toEqual([inside, onTheWire, inside]);
   });
 
   it('takes its key from the environment or from a stored secret, and nobody gets to see it', async () => {

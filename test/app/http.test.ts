@@ -16,7 +16,7 @@ let dataDir: string;
 
 async function serve(dir: string, flags: readonly string[] = [], env: Record<string, string> = {}) {
   const program = workplace.program(['serve', '--port', '0', ...flags], { dataDir: dir, env });
-  const [, address] = await program.stderrMatch(/duckserve listens on (http:\S+)/);
+  const [, address] = await program.stdoutMatch(/duckserve listens on (http:\S+)/);
   return { program, url: address ?? '' };
 }
 
@@ -196,7 +196,9 @@ describe('operating it', () => {
     await until(() => stub.ledger().inFlight === 1);
     server.child.kill('SIGTERM');
     expect((await asked).choices[0]?.message.content).toBe(stubChatText('last words'));
-    expect(await server.ended).toMatchObject({ code: 0, signal: null, stdout: '' });
+    expect(await server.ended).toMatchObject({
+      ...{ code: 0, signal: null, stdout: `duckserve listens on ${url}\n` },
+    });
   });
 
   it('opens to other machines only with tokens, and then asks for one', async () => {

@@ -111,11 +111,19 @@ export class Program {
     });
   }
 
-  /** Resolves with the match as soon as standard error holds it; rejects when the program ends without. */
+  /** Resolves with the match as soon as standard output holds it; rejects when the program ends without. */
+  async stdoutMatch(pattern: RegExp): Promise<RegExpExecArray> {
+    return await this.#match(pattern, () => this.#stdout);
+  }
+
   async stderrMatch(pattern: RegExp): Promise<RegExpExecArray> {
+    return await this.#match(pattern, () => this.#stderr);
+  }
+
+  async #match(pattern: RegExp, text: () => string): Promise<RegExpExecArray> {
     return await new Promise((resolve, reject) => {
       const look = () => {
-        const match = pattern.exec(this.#stderr);
+        const match = pattern.exec(text());
         if (!match && !this.#isOver) return;
         this.#listeners.delete(look);
         if (match) resolve(match);

@@ -1,27 +1,33 @@
 // POST /serving-endpoints/{name}/invocations: one door for all tasks, where the endpoint's task decides what the
-// body must hold. Chat, completions and embeddings take their OpenAI body; custom models take features.
-import { z } from 'zod';
-import type { PredictOutput, Task } from '#core/call.ts';
+// body must hold. Chat, completions and embeddings take their OpenAI body; custom models take a table (predict.ts).
+import type { Hono } from 'hono';
+import type { Task } from '#core/call.ts';
 import { ServingError } from '#core/errors.ts';
 import type { JsonObject } from '#core/json.ts';
 import type { HttpDeps } from './deps.ts';
-import { parseWith } from './errors.ts';
-import { FEATURE_FORMATS, type FeatureFormat, parseFeatures } from './features.ts';
+import { showKeys } from './errors.ts';
 import { answerChat } from './openai-chat.ts';
 import { answerCompletions } from './openai-completions.ts';
 import { answerEmbeddings } from './openai-embeddings.ts';
-import { ignoredHeaders } from './parameters.ts';
-import { answerHeaders, type HttpContext, outputsOf, readJsonBody, sharedFields, toCall } from './request.ts';
-import { sendJson } from './send.ts';
+import { answerPredict } from './predict.ts';
+import { type Asked, type HttpContext, type HttpEnv, readJsonBody } from './request.ts';
 
-const INPUT_KEYS: Readonly<Record<Task, readonly string[]>> = {
-  'llm/v1/chat': ['messages'],
-  'llm/v1/completions': ['prompt'],
-  'llm/v1/embeddings': ['input'],
-  predict: FEATURE_FORMATS,
+type LanguageTask = Exclude<Task, 'predict'>;
+
+const LANGUAGE_TASKS: Readonly<
+  Record<LanguageTask, { readonly key: string; readonly apiType: string; readonly answer: typeof answerChat }>
+> = {
+  'llm/v1/chat': { key: 'messages', apiType: 'mlflow/v1/chat/completions', answer: answerChat },
+  'llm/v1/completions': { key: 'prompt', apiType: 'mlflow/v1/completions', answer: answerCompletions },
+  'llm/v1/embeddings': { key: 'input', apiType: 'mlflow/v1/embeddings', answer: answerEmbeddings },
 };
 
-const predictFields = z.object({ params: z.record(z.string(), z.json()).nullish(), ...sharedFields });
+export function addInvocationRoutes(app: Hono<HttpEnv>, deps: HttpDeps): void {
+  app.post('/serving-endpoints/:name/invocations', (c) => answerInvocation(c, deps, c.req.param('name')));
+  app.post('/serving-endpoints/:name/served-models/:entity/invocations', (c) =>
+    answerInvocation(c, deps, c.req.param('name'), c.req.param('entity')),
+  );
+}
 
 export async function answerInvocation(
   c: HttpContext,
@@ -30,50 +36,17 @@ export async function answerInvocation(
   servedEntity?: string,
 ): Promise<Response> {
   const endpoint = deps.registry.getEndpoint(name);
+  const asked: Asked = { endpoint: name, servedEntity, apiType: 'mlflow/invocations' };
+  if (endpoint.task === 'predict') return answerPredict(c, deps, asked);
+  const { key, apiType, answer } = LANGUAGE_TASKS[endpoint.task];
   const body = await readJsonBody(c);
-  const keys = INPUT_KEYS[endpoint.task].filter((key) => body[key] !== undefined);
-  const [key] = keys;
-  if (key === undefined || keys.length > 1) throw wrongKeys(name, endpoint.task, body);
-  switch (endpoint.task) {
-    case 'llm/v1/chat':
-      return answerChat(c, deps, name, body, servedEntity);
-    case 'llm/v1/completions':
-      return answerCompletions(c, deps, name, body, servedEntity);
-    case 'llm/v1/embeddings':
-      return answerEmbeddings(c, deps, name, body, servedEntity);
-    case 'predict':
-      return answerPredict(c, deps, name, body, key as FeatureFormat, servedEntity);
-  }
+  if (body[key] === undefined) throw wrongKey(name, endpoint.task, key, body);
+  return answer(c, deps, { ...asked, apiType }, body);
 }
 
-function wrongKeys(name: string, task: Task, body: JsonObject): ServingError {
-  const got = Object.keys(body).slice(0, 12).join(', ') || 'nothing';
-  const accepted = INPUT_KEYS[task].join(', ');
-  const wanted = task === 'predict' ? `exactly one of ${accepted}` : `'${accepted}'`;
+function wrongKey(name: string, task: Task, key: string, body: JsonObject): ServingError {
   return new ServingError(
     'BAD_REQUEST',
-    `Endpoint '${name}' serves ${task} and takes ${wanted}; the body has ${got}.`,
+    `Endpoint '${name}' serves ${task} and takes '${key}'; the body has ${showKeys(body)}.`,
   );
-}
-
-async function answerPredict(
-  c: HttpContext,
-  deps: HttpDeps,
-  endpoint: string,
-  body: JsonObject,
-  format: FeatureFormat,
-  servedEntity: string | undefined,
-): Promise<Response> {
-  const fields = parseWith(predictFields, body);
-  const inputs = parseFeatures(format, body[format] ?? null);
-  if (inputs.length === 0) return c.json({ predictions: [] });
-  const extra = { ...fields.params, ...fields.extra_params };
-  const parameters = Object.keys(extra).length === 0 ? {} : { extra };
-  const call = toCall(c, { endpoint, task: 'predict', inputs, parameters, servedEntity }, fields);
-  const answer = await deps.serving.invoke(call);
-  const predictions = (outputsOf(answer) as PredictOutput[]).map((output) => output.prediction);
-  const ignored = Object.keys(body).filter(
-    (name) => name !== format && !Object.hasOwn(predictFields.shape, name),
-  );
-  return sendJson(c, { predictions }, { ...answerHeaders(answer), ...ignoredHeaders(ignored) });
 }

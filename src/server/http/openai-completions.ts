@@ -1,13 +1,14 @@
 // Text completions on the wire: one prompt or a list of prompts, whole or as a stream.
 import { z } from 'zod';
-import type { CompletionOutput } from '#core/call.ts';
+import type { CompletionOutput, TokenUsage } from '#core/call.ts';
 import { ServingError } from '#core/errors.ts';
 import type { JsonObject } from '#core/json.ts';
+import { invokeAll, repeatCall } from './choices.ts';
 import type { HttpDeps } from './deps.ts';
-import { parseWith } from './errors.ts';
-import { formatUsage } from './openai-chat.ts';
-import { ignoredHeaders, samplingFields, splitProviderFields, toParameters } from './parameters.ts';
+import { formatUsage, nowSeconds, sumUsage } from './openai-chat-format.ts';
+import { parseBody, samplingFields, toParameters } from './parameters.ts';
 import {
+  type Asked,
   answerHeaders,
   type HttpContext,
   outputsOf,
@@ -16,30 +17,31 @@ import {
   toCall,
 } from './request.ts';
 import { sendJson } from './send.ts';
-import { answerStream, type ChunkFormat } from './sse.ts';
+import { answerStream, DONE, openaiEnds, type StreamFormat, toFrame } from './sse.ts';
 
 export const completionsBody = z.object({
   model: z.string().optional(),
   prompt: z.union([z.string(), z.array(z.string()).min(1)]),
   ...samplingFields,
+  /** The prompt before its completion. Done here, so that it does not depend on the engine. */
+  echo: z.boolean().nullish(),
   ...sharedFields,
 });
 
 export async function answerCompletions(
   c: HttpContext,
   deps: HttpDeps,
-  endpoint: string,
+  asked: Asked,
   body: JsonObject,
-  servedEntity?: string,
 ): Promise<Response> {
   refuseTokenIds('prompt', body.prompt);
-  const fields = parseWith(completionsBody, body);
-  const { extra, ignored } = splitProviderFields(body, completionsBody.shape, fields.extra_params);
+  const { fields, extra, headers } = parseBody(completionsBody, body);
   const prompts = typeof fields.prompt === 'string' ? [fields.prompt] : fields.prompt;
   const inputs = prompts.map((prompt) => ({ prompt }));
   const parameters = toParameters(fields, extra);
-  const call = toCall(c, { endpoint, task: 'llm/v1/completions', inputs, parameters, servedEntity }, fields);
-  const headers = ignoredHeaders(ignored);
+  const call = toCall(c, asked, { task: 'llm/v1/completions', inputs, parameters }, fields);
+  const calls = repeatCall(call, fields.n);
+  const prefixOf = (prompt: string | undefined) => (fields.echo ? (prompt ?? '') : '');
   if (fields.stream) {
     if (prompts.length > 1) {
       throw new ServingError(
@@ -47,47 +49,58 @@ export async function answerCompletions(
         `A stream answers one prompt, got ${prompts.length}: send each prompt by itself, or without 'stream'.`,
       );
     }
-    const format = createCompletionChunks(call.id, fields.stream_options?.include_usage === true);
-    return answerStream(c, deps, call, format, headers);
+    const prefixes = calls.map(() => prefixOf(prompts[0]));
+    const includesUsage = fields.stream_options?.include_usage === true;
+    const format = createCompletionChunks(asked, call.id, prefixes, includesUsage);
+    return answerStream(c, deps, calls, format, headers);
   }
-  const answer = await deps.serving.invoke(call);
-  const outputs = outputsOf(answer) as CompletionOutput[];
+  const answers = await invokeAll(deps.serving, calls);
+  const outputs = answers.map((answer) => outputsOf(answer) as CompletionOutput[]);
   const completion = {
-    ...envelope(call.id, answer.model),
-    choices: outputs.map((output, index) => ({
-      index,
-      text: output.text,
-      logprobs: null,
-      finish_reason: output.finishReason,
-    })),
-    usage: formatUsage(answer.usage),
+    ...envelope(call.id, answers[0]?.model ?? ''),
+    // All choices of the first prompt, then all of the second.
+    choices: prompts.flatMap((prompt, at) =>
+      outputs.map((choices, choice) => ({
+        index: at * outputs.length + choice,
+        text: prefixOf(prompt) + (choices[at]?.text ?? ''),
+        logprobs: null,
+        finish_reason: choices[at]?.finishReason ?? 'stop',
+      })),
+    ),
+    usage: formatUsage(sumUsage(answers.map(({ usage }) => usage))),
   };
-  return sendJson(c, completion, { ...answerHeaders(answer), ...headers });
+  return sendJson(c, completion, { ...answerHeaders(answers), ...headers });
 }
 
 function envelope(callId: string, model: string): JsonObject {
-  return { id: `cmpl-${callId}`, object: 'text_completion', created: Math.floor(Date.now() / 1000), model };
+  return { id: `cmpl-${callId}`, object: 'text_completion', created: nowSeconds(), model };
 }
 
-function createCompletionChunks(callId: string, includesUsage: boolean): ChunkFormat {
-  let common = envelope(callId, '');
-  const chunk = (choices: readonly JsonObject[], usage: JsonObject | null = null): JsonObject => ({
-    ...common,
-    choices,
-    ...(includesUsage ? { usage } : {}),
-  });
-  const choice = (text: string, finishReason: string | null = null): JsonObject =>
-    chunk([{ index: 0, text, logprobs: null, finish_reason: finishReason }]);
+/** `prefixes`: a text for each choice that comes before it. */
+function createCompletionChunks(
+  asked: Asked,
+  callId: string,
+  prefixes: readonly string[],
+  includesUsage: boolean,
+): StreamFormat {
+  let shared = envelope(callId, '');
+  const usages: TokenUsage[] = [];
+  const chunk = (choices: readonly JsonObject[], usage: JsonObject | null = null): string =>
+    toFrame({ ...shared, choices, ...(includesUsage ? { usage } : {}) });
+  const choice = (index: number, text: string, finishReason: string | null = null): string =>
+    chunk([{ index, text, logprobs: null, finish_reason: finishReason }]);
   return {
-    open(model) {
-      common = envelope(callId, model);
-      return [];
+    ...openaiEnds(asked),
+    open(target) {
+      shared = envelope(callId, target.model);
+      return prefixes.map((prefix, index) => (prefix === '' ? '' : choice(index, prefix))).join('');
     },
-    next(event) {
-      if (event.type === 'delta') return event.text === '' ? [] : [choice(event.text)];
-      if (event.type === 'tool_call') return [];
-      const last = choice('', event.finishReason);
-      return includesUsage ? [last, chunk([], formatUsage(event.usage))] : [last];
+    next(event, index) {
+      if (event.type === 'delta') return event.text === '' ? '' : choice(index, event.text);
+      if (event.type === 'tool_call') return '';
+      usages.push(event.usage);
+      return choice(index, '', event.finishReason);
     },
+    close: () => (includesUsage ? chunk([], formatUsage(sumUsage(usages))) : '') + DONE,
   };
 }

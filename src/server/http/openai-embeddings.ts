@@ -3,9 +3,9 @@ import { z } from 'zod';
 import type { EmbeddingOutput } from '#core/call.ts';
 import type { JsonObject } from '#core/json.ts';
 import type { HttpDeps } from './deps.ts';
-import { parseWith } from './errors.ts';
-import { ignoredHeaders, splitProviderFields, withoutUndefined } from './parameters.ts';
+import { parseBody, withoutUndefined } from './parameters.ts';
 import {
+  type Asked,
   answerHeaders,
   type HttpContext,
   outputsOf,
@@ -26,17 +26,15 @@ export const embeddingsBody = z.object({
 export async function answerEmbeddings(
   c: HttpContext,
   deps: HttpDeps,
-  endpoint: string,
+  asked: Asked,
   body: JsonObject,
-  servedEntity?: string,
 ): Promise<Response> {
   refuseTokenIds('input', body.input);
-  const fields = parseWith(embeddingsBody, body);
-  const { extra, ignored } = splitProviderFields(body, embeddingsBody.shape, fields.extra_params);
+  const { fields, extra, headers } = parseBody(embeddingsBody, body);
   const texts = typeof fields.input === 'string' ? [fields.input] : fields.input;
   const inputs = texts.map((text) => ({ text }));
   const parameters = withoutUndefined({ dimensions: fields.dimensions ?? undefined, extra });
-  const call = toCall(c, { endpoint, task: 'llm/v1/embeddings', inputs, parameters, servedEntity }, fields);
+  const call = toCall(c, asked, { task: 'llm/v1/embeddings', inputs, parameters }, fields);
   const answer = await deps.serving.invoke(call);
   const format = fields.encoding_format === 'base64' ? toBase64 : toNumbers;
   const list = {
@@ -49,7 +47,7 @@ export async function answerEmbeddings(
     })),
     usage: { prompt_tokens: answer.usage.inputTokens, total_tokens: answer.usage.inputTokens },
   };
-  return sendJson(c, list, { ...answerHeaders(answer), ...ignoredHeaders(ignored) });
+  return sendJson(c, list, { ...answerHeaders([answer]), ...headers });
 }
 
 function toNumbers(vector: Float32Array): number[] {

@@ -3,6 +3,8 @@ import { z } from 'zod';
 import type { Parameters } from '#core/call.ts';
 import { ServingError } from '#core/errors.ts';
 import type { Json, JsonObject } from '#core/json.ts';
+import { MAX_CHOICES } from './choices.ts';
+import { parseWith } from './errors.ts';
 
 export const samplingFields = {
   max_tokens: z.int().min(1).nullish(),
@@ -12,7 +14,7 @@ export const samplingFields = {
   top_k: z.int().min(1).nullish(),
   stop: z.union([z.string(), z.array(z.string())]).nullish(),
   seed: z.int().nullish(),
-  n: z.int().nullish(),
+  n: z.int().min(1).max(MAX_CHOICES).nullish(),
   logprobs: z.union([z.boolean(), z.int()]).nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
@@ -24,7 +26,7 @@ type SamplingFields = z.output<z.ZodObject<typeof samplingFields>>;
  * list nor a task's own fields is not sent on, because providers refuse requests with fields they do not know;
  * `extra_params` sends any field. Names left out are listed in the answer header x-duckserve-ignored.
  */
-const PROVIDER_FIELDS: ReadonlySet<string> = new Set(
+export const PROVIDER_FIELDS: ReadonlySet<string> = new Set(
   `frequency_penalty presence_penalty logit_bias user parallel_tool_calls reasoning_effort reasoning verbosity
    service_tier store metadata prediction prompt_cache_key prompt_cache_retention safety_identifier
    web_search_options thinking cache_control suffix echo best_of instruction input_type truncate
@@ -37,26 +39,30 @@ const PROVIDER_FIELDS: ReadonlySet<string> = new Set(
   ),
 );
 
-export interface ProviderFields {
+interface ParsedBody<T extends z.ZodObject> {
+  readonly fields: z.output<T>;
+  /** Provider fields to pass on; undefined where there are none. */
   readonly extra: JsonObject | undefined;
-  /** Names of fields that were not understood and go nowhere. */
-  readonly ignored: readonly string[];
+  /** Header of the answer that names the fields which were not understood and go nowhere. */
+  readonly headers: Record<string, string>;
 }
 
-export function splitProviderFields(
-  body: JsonObject,
-  known: Readonly<Record<string, unknown>>,
-  extraParams: JsonObject | null | undefined,
-): ProviderFields {
+/** Checks a body against the fields of its task and sorts out the rest. */
+export function parseBody<T extends z.ZodObject>(schema: T, body: JsonObject): ParsedBody<T> {
+  const fields = parseWith(schema, body);
   const extra: Record<string, Json> = {};
   const ignored: string[] = [];
   for (const [name, value] of Object.entries(body)) {
-    if (Object.hasOwn(known, name)) continue;
+    if (Object.hasOwn(schema.shape, name)) continue;
     if (PROVIDER_FIELDS.has(name)) extra[name] = value;
     else ignored.push(name);
   }
-  Object.assign(extra, extraParams);
-  return { extra: Object.keys(extra).length === 0 ? undefined : extra, ignored };
+  const all = { ...extra, ...(fields as { readonly extra_params?: JsonObject | null }).extra_params };
+  return {
+    fields,
+    extra: Object.keys(all).length === 0 ? undefined : all,
+    headers: ignoredHeaders(ignored),
+  };
 }
 
 export function ignoredHeaders(ignored: readonly string[]): Record<string, string> {
@@ -66,7 +72,7 @@ export function ignoredHeaders(ignored: readonly string[]): Record<string, strin
 }
 
 export function toParameters(fields: SamplingFields, extra: JsonObject | undefined): Parameters {
-  refuseWhatIsNotAnswered(fields);
+  refuseLogprobs(fields);
   const maxTokens = fields.max_completion_tokens ?? fields.max_tokens ?? undefined;
   const stop = typeof fields.stop === 'string' ? [fields.stop] : (fields.stop ?? undefined);
   return withoutUndefined({
@@ -80,14 +86,8 @@ export function toParameters(fields: SamplingFields, extra: JsonObject | undefin
   });
 }
 
-/** Fields whose answer would lack what was asked for: better refused than quietly not given. */
-function refuseWhatIsNotAnswered(fields: SamplingFields): void {
-  if (fields.n !== undefined && fields.n !== null && fields.n !== 1) {
-    throw new ServingError(
-      'INVALID_PARAMETER',
-      `'n' is ${fields.n}, and one choice is given for each request: send the request ${Math.max(fields.n, 1)} times with cache 'off'.`,
-    );
-  }
+/** The answer would lack what was asked for: better refused than quietly not given. */
+function refuseLogprobs(fields: SamplingFields): void {
   if (fields.logprobs !== undefined && fields.logprobs !== null && fields.logprobs !== false) {
     throw new ServingError(
       'INVALID_PARAMETER',

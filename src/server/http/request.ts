@@ -1,5 +1,5 @@
-// From an HTTP request to a call: the body as JSON within its limit, the abort signal, the cache mode and the
-// fields every task shares. What a task's body looks like is in that task's file.
+// From an HTTP request to a call: who asks whom in which dialect, the abort signal, the cache mode and the fields
+// every task shares. Not here: bytes and JSON (body.ts), and what a task's body looks like (the task's file).
 import type { HttpBindings } from '@hono/node-server';
 import type { Context } from 'hono';
 import { z } from 'zod';
@@ -8,6 +8,7 @@ import {
   CACHE_MODES,
   type CacheMode,
   type Call,
+  type ClientFacts,
   createCall,
   type Input,
   type Output,
@@ -17,16 +18,29 @@ import {
 } from '#core/call.ts';
 import { ServingError } from '#core/errors.ts';
 import { isJsonObject, type Json, type JsonObject } from '#core/json.ts';
+import { BODY_BYTES, parseJsonObject, readBytes, readMediaType, toText } from './body.ts';
 import { parseWith, showValue } from './errors.ts';
 
-/** `incoming` and `outgoing` are Node's own; both are missing when the app is asked without a socket. */
+/**
+ * `incoming` and `outgoing` are Node's own; both are missing when the app is asked without a socket. `caller` is set
+ * by the control socket alone: who asks there has proved it by opening the file.
+ */
 export interface HttpEnv {
-  Bindings: Partial<HttpBindings>;
+  Bindings: Partial<HttpBindings> & { readonly caller?: Principal };
   Variables: { principal: Principal; requestId: string; endpoint?: string };
 }
 export type HttpContext = Context<HttpEnv>;
 
-const MAX_BODY_BYTES = 16 * 1024 * 1024;
+const REQUEST_TAGS = 'databricks-ai-gateway-request-tags';
+const LONGEST_USER_AGENT = 256;
+
+/** What a route knows before it has read the body: which endpoint is asked, through which interface. */
+export interface Asked {
+  readonly endpoint: string;
+  /** Name of the interface in the usage tables, e.g. `openai/v1/chat/completions`. */
+  readonly apiType: string;
+  readonly servedEntity?: string | undefined;
+}
 
 /** Fields any invocation may carry beside those of its task. */
 export const sharedFields = {
@@ -42,63 +56,10 @@ export interface SharedFields {
   readonly cache?: CacheMode | null | undefined;
 }
 
-/** Reads at most 16 MiB. Straight from Node's request: the web stream around it has no backpressure on Node 20. */
-async function readBody(c: HttpContext): Promise<string> {
-  const tooLarge = () =>
-    new ServingError(
-      'PAYLOAD_TOO_LARGE',
-      `The body is over ${MAX_BODY_BYTES} bytes (16 MiB): send fewer inputs at once.`,
-    );
-  const encoding = c.req.header('content-encoding');
-  if (encoding !== undefined && encoding !== 'identity') {
-    throw new ServingError(
-      'BAD_REQUEST',
-      `Content-Encoding '${encoding}' is not read here: send the body uncompressed.`,
-    );
-  }
-  if (Number(c.req.header('content-length') ?? 0) > MAX_BODY_BYTES) throw tooLarge();
-  const incoming = c.env?.incoming;
-  if (incoming === undefined) {
-    const bytes = await c.req.arrayBuffer();
-    if (bytes.byteLength > MAX_BODY_BYTES) throw tooLarge();
-    return Buffer.from(bytes).toString('utf8');
-  }
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let sizeBytes = 0;
-    const settle = (outcome: () => void) => {
-      incoming.off('data', onData).off('end', onEnd).off('error', onGone).off('close', onGone);
-      outcome();
-    };
-    const onData = (chunk: Buffer) => {
-      sizeBytes += chunk.length;
-      chunks.push(chunk);
-      if (sizeBytes > MAX_BODY_BYTES) settle(() => reject(tooLarge()));
-    };
-    const onEnd = () => settle(() => resolve(Buffer.concat(chunks).toString('utf8')));
-    const onGone = () =>
-      settle(() => reject(new ServingError('CANCELLED', 'The client left while it sent the body.')));
-    incoming.on('data', onData).on('end', onEnd).on('error', onGone).on('close', onGone);
-  });
-}
-
-export async function readJsonBody(c: HttpContext): Promise<JsonObject> {
-  const text = await readBody(c);
-  let body: unknown;
-  try {
-    body = JSON.parse(text);
-  } catch (thrown) {
-    // Only the place is taken from the parser's message: the rest repeats the body, which may hold a key.
-    const place = /position \d+/.exec(String(thrown))?.[0];
-    const reason = text === '' ? ': it is empty' : place === undefined ? '' : ` from ${place} on`;
-    throw new ServingError('BAD_REQUEST', `The body is not JSON${reason}. Send a JSON object.`, {
-      cause: thrown,
-    });
-  }
-  if (!isJsonObject(body)) {
-    throw new ServingError('BAD_REQUEST', `The body must be a JSON object, got ${showValue(body)}.`);
-  }
-  return body;
+/** The body as a JSON object of at most `maxBytes`. */
+export async function readJsonBody(c: HttpContext, maxBytes: number = BODY_BYTES): Promise<JsonObject> {
+  readMediaType(c);
+  return parseJsonObject(toText(await readBytes(c, maxBytes)));
 }
 
 /** Fires when the client leaves before the answer is complete. */
@@ -140,27 +101,70 @@ function chooseCacheMode(
 }
 
 export interface Question {
-  readonly endpoint: string;
   readonly task: Task;
   readonly inputs: readonly Input[];
   readonly parameters: Parameters;
-  readonly servedEntity?: string | undefined;
 }
 
-export function toCall(c: HttpContext, question: Question, shared: SharedFields): Call {
-  c.set('endpoint', question.endpoint);
+export function toCall(c: HttpContext, asked: Asked, question: Question, shared: SharedFields): Call {
+  c.set('endpoint', asked.endpoint);
   const clientRequestId = shared.client_request_id ?? c.req.header('x-client-request-id');
-  return createCall(question.endpoint, question.task, question.inputs, {
+  return createCall(asked.endpoint, question.task, question.inputs, {
     id: c.get('requestId'),
     parameters: question.parameters,
     principal: c.get('principal'),
     origin: 'http',
     cache: chooseCacheMode(c, question.task, question.parameters, shared.cache),
     signal: requestSignal(c),
-    ...(question.servedEntity === undefined ? {} : { servedEntity: question.servedEntity }),
+    client: toClientFacts(c, asked.apiType),
+    ...(asked.servedEntity === undefined ? {} : { servedEntity: asked.servedEntity }),
     ...(clientRequestId === undefined ? {} : { clientRequestId }),
     ...(shared.usage_context ? { usageContext: shared.usage_context } : {}),
   });
+}
+
+function toClientFacts(c: HttpContext, apiType: string): ClientFacts {
+  const userAgent = c.req.header('user-agent')?.slice(0, LONGEST_USER_AGENT);
+  const tags = c.req.header(REQUEST_TAGS);
+  return {
+    apiType,
+    path: c.req.path,
+    ...(userAgent === undefined ? {} : { userAgent }),
+    ...(tags === undefined ? {} : { requestTags: parseRequestTags(tags) }),
+  };
+}
+
+/** A JSON object of plain values, or `key=value` pairs with commas between. */
+function parseRequestTags(header: string): Readonly<Record<string, string>> {
+  const text = header.trim();
+  const refuse = () =>
+    new ServingError(
+      'INVALID_PARAMETER',
+      `Header ${REQUEST_TAGS} is ${showValue(header)}; it takes a JSON object of texts, such as {"team": "a"}, or pairs, such as team=a, env=b.`,
+    );
+  if (!text.startsWith('{')) {
+    const pairs = text.split(',').filter((pair) => pair.trim() !== '');
+    return Object.fromEntries(
+      pairs.map((pair) => {
+        const at = pair.indexOf('=');
+        if (at < 1) throw refuse();
+        return [pair.slice(0, at).trim(), pair.slice(at + 1).trim()];
+      }),
+    );
+  }
+  let tags: unknown;
+  try {
+    tags = JSON.parse(text);
+  } catch {
+    throw refuse();
+  }
+  if (!isJsonObject(tags)) throw refuse();
+  return Object.fromEntries(
+    Object.entries(tags).map(([key, value]) => {
+      if (typeof value === 'object') throw refuse();
+      return [key, String(value)];
+    }),
+  );
 }
 
 /** Outputs of an answer in order. Neither protocol has room for single failures, so the first one is thrown. */
@@ -171,12 +175,12 @@ export function outputsOf(answer: Answer): Output[] {
   });
 }
 
-export function answerHeaders(answer: Answer): Record<string, string> {
-  const cached = answer.items.reduce((count, item) => count + (item.ok && item.cached ? 1 : 0), 0);
-  return { 'served-model-name': answer.servedEntity, 'x-duckserve-cached': String(cached) };
+export function answerHeaders(answers: readonly Answer[]): Record<string, string> {
+  let cached = 0;
+  for (const { items } of answers) for (const item of items) if (item.ok && item.cached) cached++;
+  return { 'served-model-name': answers[0]?.servedEntity ?? '', 'x-duckserve-cached': String(cached) };
 }
 
-// Made once: zod compiles a schema on its first use, which costs more than a whole request.
 const modelField = z.object({ model: z.string().min(1) });
 
 /** The endpoint an OpenAI body names in `model`. */

@@ -1,36 +1,59 @@
-// Server-sent events: a stream of answers as `data:` lines, written straight to Node's response (three times as
-// fast as a web stream). Not here: what the chunks look like (openai-chat, openai-completions).
+// Server-sent events: the events of one or several streamed answers as frames of a dialect, written straight to
+// Node's response (three times as fast as a web stream). Not here: what the frames look like (each dialect's file).
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { Call, StreamEvent } from '#core/call.ts';
+import { type Clock, SYSTEM_CLOCK } from '#core/clock.ts';
+import type { Target } from '#core/endpoint.ts';
 import { type ServingError, toServingError } from '#core/errors.ts';
+import { Choices } from './choices.ts';
 import type { HttpDeps } from './deps.ts';
 import { toOpenaiError } from './errors.ts';
-import type { HttpContext } from './request.ts';
+import type { Asked, HttpContext } from './request.ts';
 
-export interface ChunkFormat {
-  /** Chunks before the first event. */
-  open(model: string): readonly object[];
-  /** Chunks for one event. */
-  next(event: StreamEvent): readonly object[];
+/** Proxies give up on a connection that is silent for 30 or 60 seconds. */
+const HEARTBEAT_MS = 15_000;
+
+export interface StreamFormat {
+  /** Frames before the first event. */
+  open(target: Target): string;
+  /** Frames of one event; `choice` counts from 0 where several answers were asked for. */
+  next(event: StreamEvent, choice: number): string;
+  /** Frames after the last event. */
+  close(): string;
+  /** The last frame of a stream that broke: the status line is long gone. */
+  fail(error: ServingError): string;
+  /** Sent after 15 seconds of silence. */
+  readonly heartbeat: string;
 }
 
-const toFrame = (chunk: object) => `data: ${JSON.stringify(chunk)}\n\n`;
+export const COMMENT = ': still here\n\n';
+export const toFrame = (chunk: object): string => `data: ${JSON.stringify(chunk)}\n\n`;
+export const toNamedFrame = (name: string, chunk: object): string => `event: ${name}\n${toFrame(chunk)}`;
 
-/** Asks serving for a stream and sends it. Fails as an ordinary answer as long as nothing has been sent. */
+/** What the streams of OpenAI's older interfaces share: no [DONE] follows a failure. */
+export const DONE = 'data: [DONE]\n\n';
+export function openaiEnds({ apiType }: Asked): Pick<StreamFormat, 'fail' | 'heartbeat'> {
+  return {
+    fail: (error) => toFrame(toOpenaiError(error)),
+    // MLflow's client takes no line but `data:` and empty ones.
+    heartbeat: apiType.startsWith('mlflow/') ? '\n' : COMMENT,
+  };
+}
+
+/** Asks serving for a stream of each call and sends them as one. Fails as an ordinary answer until there is an event. */
 export async function answerStream(
   c: HttpContext,
   deps: HttpDeps,
-  call: Call,
-  format: ChunkFormat,
+  calls: readonly Call[],
+  format: StreamFormat,
   extraHeaders: Record<string, string>,
 ): Promise<Response> {
-  const { target, events } = await deps.serving.stream(call);
-  const iterator = events[Symbol.asyncIterator]();
+  const choices = await Choices.open(deps.serving, calls);
+  const { target } = choices;
   // Most failures (key refused, limit reached) come before the first token and deserve their own status line.
-  const first = await iterator.next();
-  const frames = toFrames(deps, iterator, first, target.model, format);
+  const first = await choices.next();
   const headers = {
     'content-type': 'text/event-stream; charset=utf-8',
     'cache-control': 'no-cache',
@@ -40,75 +63,164 @@ export async function answerStream(
     'x-request-id': c.get('requestId'),
     ...extraHeaders,
   };
+  const send = (sink: Sink) => sendEvents(sink, deps, choices, first, format);
   const outgoing = c.env?.outgoing;
-  if (outgoing === undefined) return new Response(toWebStream(frames), { headers });
+  if (outgoing === undefined) {
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+    void send(new WebSink(writable));
+    return new Response(readable, { headers });
+  }
   outgoing.writeHead(200, headers);
-  await writeFrames(outgoing, frames);
+  await send(new SocketSink(outgoing));
   return RESPONSE_ALREADY_SENT;
 }
 
-async function* toFrames(
+/** Never throws: what goes wrong becomes the last frame. */
+async function sendEvents(
+  sink: Sink,
   deps: HttpDeps,
-  iterator: AsyncIterator<StreamEvent>,
-  first: IteratorResult<StreamEvent>,
-  model: string,
-  format: ChunkFormat,
-): AsyncGenerator<string, void, undefined> {
-  let isExhausted = false;
+  choices: Choices,
+  first: Awaited<ReturnType<Choices['next']>>,
+  format: StreamFormat,
+): Promise<void> {
+  const pulse = new Pulse(deps.clock ?? SYSTEM_CLOCK, () => sink.beat(format.heartbeat));
+  const write = (frame: string): Promise<void> | undefined => {
+    if (frame === '') return undefined;
+    pulse.touch();
+    return sink.write(frame);
+  };
   try {
-    for (const chunk of format.open(model)) yield toFrame(chunk);
-    for (let step = first; !step.done; step = await iterator.next()) {
-      const chunks = format.next(step.value);
-      if (chunks.length > 0) yield chunks.map(toFrame).join('');
+    await write(format.open(choices.target));
+    for (let step = first; step !== undefined && !sink.isGone; step = await choices.next()) {
+      // Only waited for when the reader is slower than the writer: a turn for every token would cost more.
+      const full = write(format.next(step.event, step.choice));
+      if (full) await full;
     }
-    isExhausted = true;
-    yield 'data: [DONE]\n\n';
+    if (!sink.isGone) await write(format.close());
   } catch (thrown) {
-    // The status line is long gone: the error travels as an event, and no [DONE] follows it.
-    isExhausted = true;
     const error = toServingError(thrown);
-    logBroken(deps, error);
-    yield toFrame(toOpenaiError(error));
+    deps.log[error.row.logLevel]({ code: error.code, message: error.message }, 'stream ended with an error');
+    if (!sink.isGone) await write(format.fail(error));
   } finally {
-    if (!isExhausted) await iterator.return?.();
+    pulse.stop();
+    await choices.close();
+    sink.end();
   }
 }
 
-function logBroken(deps: HttpDeps, error: ServingError): void {
-  deps.log[error.row.logLevel]({ code: error.code, message: error.message }, 'stream ended with an error');
-}
+/** One timer for a stream, not one for each event. */
+class Pulse {
+  readonly #clock: Clock;
+  readonly #stopped = new AbortController();
+  #lastMs: number;
 
-async function writeFrames(outgoing: ServerResponse, frames: AsyncIterable<string>): Promise<void> {
-  for await (const frame of frames) {
-    if (outgoing.destroyed) break;
-    if (!outgoing.write(frame)) await drained(outgoing);
+  constructor(clock: Clock, beat: () => void) {
+    this.#clock = clock;
+    this.#lastMs = clock.now();
+    void this.#run(beat);
   }
-  if (!outgoing.destroyed) outgoing.end();
-}
 
-/** Resolves when more can be written, or when nobody is left to read. */
-async function drained(outgoing: ServerResponse): Promise<void> {
-  const done = new AbortController();
-  const options = { signal: done.signal };
-  try {
-    await Promise.race([once(outgoing, 'drain', options), once(outgoing, 'close', options)]);
-  } catch {
-    // An error of the socket: it is destroyed, and the loop sees that.
-  } finally {
-    done.abort();
+  touch(): void {
+    this.#lastMs = this.#clock.now();
+  }
+
+  stop(): void {
+    this.#stopped.abort();
+  }
+
+  async #run(beat: () => void): Promise<void> {
+    const { signal } = this.#stopped;
+    try {
+      while (!signal.aborted) {
+        const silentMs = this.#clock.now() - this.#lastMs;
+        if (silentMs >= HEARTBEAT_MS) {
+          beat();
+          this.touch();
+        }
+        await this.#clock.sleep(Math.max(1, HEARTBEAT_MS - (this.#clock.now() - this.#lastMs)), signal);
+      }
+    } catch {
+      // Stopped while it slept.
+    }
   }
 }
 
-function toWebStream(frames: AsyncGenerator<string>): ReadableStream<Uint8Array> {
-  const encoder = new TextEncoder();
-  return new ReadableStream({
-    async pull(controller) {
-      const { done, value } = await frames.next();
-      if (done) controller.close();
-      else controller.enqueue(encoder.encode(value));
-    },
-    async cancel() {
-      await frames.return(undefined);
-    },
-  });
+interface Sink {
+  /** Nobody reads any more. */
+  readonly isGone: boolean;
+  /** A promise where the reader has to catch up first. */
+  write(frame: string): Promise<void> | undefined;
+  /** A frame that may be left out. */
+  beat(frame: string): void;
+  end(): void;
+}
+
+class SocketSink implements Sink {
+  readonly #outgoing: ServerResponse;
+
+  constructor(outgoing: ServerResponse) {
+    this.#outgoing = outgoing;
+  }
+
+  get isGone(): boolean {
+    return this.#outgoing.destroyed;
+  }
+
+  write(frame: string): Promise<void> | undefined {
+    return this.#outgoing.write(frame) ? undefined : this.#drained();
+  }
+
+  beat(frame: string): void {
+    if (!this.isGone && !this.#outgoing.writableNeedDrain) this.#outgoing.write(frame);
+  }
+
+  end(): void {
+    if (!this.isGone) this.#outgoing.end();
+  }
+
+  /** Resolves when more can be written, or when nobody is left to read. */
+  async #drained(): Promise<void> {
+    if (this.isGone) return;
+    const done = new AbortController();
+    const options = { signal: done.signal };
+    try {
+      await Promise.race([once(this.#outgoing, 'drain', options), once(this.#outgoing, 'close', options)]);
+    } catch {
+      // An error of the socket: it is destroyed, and the loop sees that.
+    } finally {
+      done.abort();
+    }
+  }
+}
+
+/** For requests without a socket. */
+class WebSink implements Sink {
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #encoder = new TextEncoder();
+  #isGone = false;
+
+  constructor(writable: WritableStream<Uint8Array>) {
+    this.#writer = writable.getWriter();
+    this.#writer.closed.catch(() => {
+      this.#isGone = true;
+    });
+  }
+
+  get isGone(): boolean {
+    return this.#isGone;
+  }
+
+  async write(frame: string): Promise<void> {
+    await this.#writer.write(this.#encoder.encode(frame)).catch(() => {
+      this.#isGone = true;
+    });
+  }
+
+  beat(frame: string): void {
+    if (!this.#isGone) void this.write(frame);
+  }
+
+  end(): void {
+    if (!this.#isGone) void this.#writer.close().catch(() => {});
+  }
 }

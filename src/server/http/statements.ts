@@ -34,7 +34,7 @@ export async function answerStatement(c: HttpContext, deps: HttpDeps): Promise<R
   const { sql, values } = bindParameters(body.statement, body.parameters ?? []);
   const signal = requestSignal(c);
   const statementId = randomUUID();
-  const session = await deps.openSession({ principal: c.get('principal'), origin: 'http' });
+  const session = await deps.openSession({ principal: c.get('principal'), origin: 'sql' });
   try {
     const results = await session.run(sql, {
       signal,

@@ -1,6 +1,5 @@
 // The Databricks routes without a socket: invocations, the cache mode, endpoints.
 import { beforeEach, describe, expect, it } from 'vitest';
-import { parseEndpointSpec } from '#registry/schemas.ts';
 import { createHttpApp } from '../../../src/server/http/app.ts';
 import { createFakeDeps, type FakeDeps, readJson } from './fake-deps.ts';
 
@@ -211,95 +210,5 @@ describe('the cache mode of a call', () => {
     });
     const response = await invoke('vectors', { input: ['a', 'b'] });
     expect(response.headers.get('x-duckserve-cached')).toBe('1');
-  });
-});
-
-describe('/api/2.0/serving-endpoints', () => {
-  const external = {
-    name: 'tickets',
-    config: {
-      served_entities: [
-        {
-          name: 'mini',
-          external_model: {
-            name: 'gpt-4o-mini',
-            provider: 'openai',
-            task: 'llm/v1/chat',
-            openai_config: {
-              openai_api_key: '{{env/OPENAI_API_KEY}}',
-              openai_api_base: 'http://127.0.0.1:1/v1',
-            },
-          },
-          workload_size: 'Small',
-        },
-      ],
-      traffic_config: { routes: [{ served_model_name: 'mini', traffic_percentage: 100 }] },
-    },
-    tags: [{ key: 'team', value: 'a' }],
-  };
-
-  it('creates an endpoint from what a Databricks client sends', async () => {
-    const response = await post('/api/2.0/serving-endpoints', external);
-    expect(response.status).toBe(200);
-    expect(() => parseEndpointSpec(deps.created[0])).not.toThrow();
-    expect(deps.created).toEqual([
-      {
-        name: 'tickets',
-        task: 'llm/v1/chat',
-        servedEntities: [
-          {
-            name: 'mini',
-            externalModel: {
-              name: 'gpt-4o-mini',
-              provider: 'openai',
-              task: 'llm/v1/chat',
-              baseUrl: 'http://127.0.0.1:1/v1',
-              apiKey: '{{env/OPENAI_API_KEY}}',
-            },
-          },
-        ],
-        routes: [{ servedEntityName: 'mini', trafficPercentage: 100 }],
-        tags: [{ key: 'team', value: 'a' }],
-      },
-    ]);
-  });
-
-  it.each([{ openai_api_key: 'sk-very-secret' }, { openai_api_key_plaintext: 'sk-very-secret' }])(
-    'refuses a key in the clear, and never repeats it',
-    async (config) => {
-      const spec = structuredClone(external) as {
-        config: { served_entities: { external_model: { openai_config: object } }[] };
-      };
-      for (const entity of spec.config.served_entities) entity.external_model.openai_config = config;
-      const response = await post('/api/2.0/serving-endpoints', spec);
-      expect(response.status).toBe(400);
-      const text = await response.text();
-      expect(text).toContain('{{env/NAME}}');
-      expect(text + deps.logged.join()).not.toContain('very-secret');
-    },
-  );
-
-  it('lists, describes and deletes endpoints, with times in milliseconds', async () => {
-    const list = await readJson(await app.request('/api/2.0/serving-endpoints'));
-    expect(list.endpoints.map((endpoint: { name: string }) => endpoint.name)).toEqual([
-      'chat',
-      'text',
-      'vectors',
-      'iris',
-    ]);
-    const one = await readJson(await app.request('/api/2.0/serving-endpoints/iris'));
-    expect(one).toMatchObject({
-      name: 'iris',
-      creation_timestamp: 1_700_000_000_000,
-      state: { ready: 'READY', config_update: 'NOT_UPDATING' },
-      config: {
-        config_version: 1,
-        served_entities: [{ name: 'iris-1', entity_name: 'iris', entity_version: '1' }],
-        traffic_config: { routes: [{ served_entity_name: 'iris-1', traffic_percentage: 100 }] },
-      },
-    });
-    expect(one.task).toBeUndefined();
-    expect((await app.request('/api/2.0/serving-endpoints/iris', { method: 'DELETE' })).status).toBe(200);
-    expect((await app.request('/api/2.0/serving-endpoints/iris')).status).toBe(404);
   });
 });

@@ -56,9 +56,7 @@ describe('without tokens', () => {
       code: 'INVALID_PARAMETER',
       message: expect.stringContaining('listen on 127.0.0.1'),
     });
-    await expect(startHttpServer({ ...deps, authTokens: [] }, { host: '::', port: 0 })).rejects.toThrow(
-      'no token is set',
-    );
+    await expect(startHttpServer(deps, { host: '::', port: 0 })).rejects.toThrow('no token is set');
   });
 
   it('a port that is taken is named', async () => {
@@ -146,13 +144,14 @@ describe('requests that cannot be understood', () => {
       `'messages[0].content[0].text': `,
     ],
     ['{"model":"chat","messages":[{"role":"user","content":"x"}],"temperature":3}', `'temperature': `],
-    ['{"model":"chat","messages":[{"role":"user","content":"x"}],"n":2}', `'n' is 2`],
+    ['{"model":"chat","messages":[{"role":"user","content":"x"}],"n":0}', `'n': `],
+    ['{"model":"chat","messages":[{"role":"user","content":"x"}],"n":129}', `'n': `],
     ['{"model":"chat","messages":[{"role":"user","content":"x"}],"logprobs":true}', `'logprobs' is true`],
     ['{"model":"chat","messages":[{"role":"user","content":"x"}],"functions":[]}', `replaced by 'tools'`],
   ])('%s is a 400 that says why', async (body, message) => {
     const answer = await post('/v1/chat/completions', body);
     expect(answer.status).toBe(400);
-    expect(answer.body.error).toMatchObject({ type: 'invalid_request_error', param: null });
+    expect(answer.body.error).toMatchObject({ type: 'invalid_request_error' });
     expect(answer.body.error.message).toContain(message);
     expect(answer.body.error.message + deps.logged.join()).not.toContain('sk-secret');
     expect(deps.calls).toHaveLength(0);
@@ -229,20 +228,5 @@ describe('what operators see', () => {
     expect(deps.logged).toHaveLength(1);
     expect(deps.logged[0]).toMatch(/^request .*"path":"\/v1\/models","status":200/);
     expect(deps.logged[0]).not.toMatch(/secret|hidden/);
-  });
-
-  it('the OpenAPI description names every route that is offered', async () => {
-    const app = createHttpApp(createFakeDeps());
-    const description = await readJson(await app.request('/openapi.json'));
-    const described = Object.entries<object>(description.paths).flatMap(([path, methods]) =>
-      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
-    );
-    const offered = app.routes
-      .filter((route) => route.method !== 'ALL' && route.path !== '/openapi.json')
-      .map((route) => `${route.method} ${route.path.replace(/:(\w+)/g, '{$1}')}`);
-    expect(described.sort()).toEqual(offered.sort());
-    const schema =
-      description.paths['/v1/chat/completions']?.post?.requestBody.content['application/json']?.schema;
-    expect(schema?.required).toContain('messages');
   });
 });

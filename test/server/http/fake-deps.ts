@@ -1,11 +1,14 @@
 // A small double of what stands behind the HTTP door: it echoes, and keeps what it was asked.
 import type { Answer, Call, ChatInput, Output, StreamEvent } from '#core/call.ts';
+import { SYSTEM_CLOCK } from '#core/clock.ts';
 import type { Endpoint, Target } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
 import { SILENT_LOG } from '#core/log.ts';
 import type { UsageRow } from '#core/stores.ts';
+import { Identity } from '#governance/identity/identity.ts';
 import type { StatementResult } from '#session/result.ts';
 import type { HttpDeps, SqlSession } from '../../../src/server/http/deps.ts';
+import { NO_CONTROL } from './control-fake.ts';
 
 export function createEndpoint(
   name: string,
@@ -64,7 +67,11 @@ export function createFakeDeps(options: { readonly authTokens?: readonly string[
     deps.logged.push(`${message} ${JSON.stringify(_fields)}`);
   };
   const deps: FakeDeps = {
-    ...options,
+    identity: new Identity({
+      store: { transact: async () => {} },
+      clock: SYSTEM_CLOCK,
+      env: { DUCKSERVE_TOKENS: options.authTokens?.join(',') },
+    }),
     version: '9.9.9',
     log: { ...SILENT_LOG, info: log, warn: log, error: log },
     calls: [],
@@ -90,6 +97,7 @@ export function createFakeDeps(options: { readonly authTokens?: readonly string[
       queueDepths: () => [{ target: 'chat', waiting: 3, inFlight: 2, limit: 8 }],
     },
     registry: {
+      ...NO_CONTROL,
       listEndpoints: () => [...endpoints.values()],
       getEndpoint: find,
       async createEndpoint(spec) {
@@ -226,3 +234,8 @@ const USAGE: UsageRow = {
   isStreaming: false,
   usageContext: null,
 };
+
+/** A stream that fails before its first event. */
+export function failingStream(error: Error): AsyncIterable<StreamEvent> {
+  return { [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(error) }) };
+}

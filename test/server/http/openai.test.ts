@@ -207,6 +207,18 @@ describe('the openai client', () => {
   });
 });
 
+describe('structured output', () => {
+  it('needs no name for the schema, which helpers of some clients forget', async () => {
+    const json_schema = { schema: { type: 'object' } } as never;
+    await client.chat.completions.create({ ...hello, response_format: { type: 'json_schema', json_schema } });
+    expect(deps.calls[0]?.parameters.responseFormat).toEqual({
+      type: 'json_schema',
+      name: 'answer',
+      schema: { type: 'object' },
+    });
+  });
+});
+
 describe('errors the openai client sees', () => {
   const failing = (error: ServingError) => {
     deps.answer = () => Promise.reject(error);
@@ -233,6 +245,16 @@ describe('errors the openai client sees', () => {
     await expect(failing(new ServingError('TIMEOUT', 'no'))).rejects.toBeInstanceOf(
       OpenAI.InternalServerError,
     );
+  });
+
+  it('name the field that is wrong', async () => {
+    const part = { type: 'input_audio', input_audio: { data: '', format: 'wav' } } as const;
+    const asked = client.chat.completions.create({
+      model: 'chat',
+      messages: [{ role: 'user', content: [part] }],
+    });
+    await expect(asked).rejects.toMatchObject({ status: 400, param: 'messages[0].content[0].type' });
+    await expect(asked).rejects.toThrow('a part is text, image_url, refusal or reasoning; got "input_audio"');
   });
 
   it('of a single input are the error of the request', async () => {

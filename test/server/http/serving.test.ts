@@ -51,6 +51,7 @@ function createServing(registry: ReturnType<typeof createFakeDeps>['registry']):
     usage: { add: (row) => void usage.push(row), flush: async () => {} },
     clock: SYSTEM_CLOCK,
     log: SILENT_LOG,
+    authorize: () => {},
   });
 }
 
@@ -149,4 +150,33 @@ it.each([false, true])('a client that leaves frees the engine (stream: %s)', asy
   await expect.poll(() => serving.queueDepths().every((depth) => depth.inFlight === 0)).toBe(true);
   await expect.poll(() => usage.map((row) => row.attempts)).toContain(1);
   expect(usage.every((row) => row.errorCode === 'CANCELLED')).toBe(true);
+});
+
+it('three choices are three requests with a usage row each, past the answer store', async () => {
+  const answer = await client.chat.completions.create({ ...hello, n: 3, temperature: 0, seed: 1 });
+  expect(answer.choices).toHaveLength(3);
+  expect(usage.map((row) => [row.attempts, row.cachedCount, row.statusCode])).toEqual([
+    [1, 0, 200],
+    [1, 0, 200],
+    [1, 0, 200],
+  ]);
+  const sum = usage.reduce((total, row) => total + row.inputTokens + row.outputTokens, 0);
+  expect(answer.usage?.total_tokens).toBe(sum);
+});
+
+it.each([
+  ['/v1/responses', { model: 'chat', input: 'a b c', stream: true }],
+  ['/v1/messages', { ...hello, stream: true }],
+  ['/v1/chat/completions', { ...hello, n: 2, stream: true }],
+])('a client of %s that leaves frees the engine, and its call is recorded', async (path, body) => {
+  latencyMs = 600_000;
+  const controller = new AbortController();
+  const init = { method: 'POST', body: JSON.stringify(body), signal: controller.signal };
+  const asked = fetch(server.url + path, init);
+  await expect.poll(() => serving.queueDepths().some((depth) => depth.inFlight > 0)).toBe(true);
+  controller.abort();
+  await expect(asked).rejects.toThrow('abort');
+  await expect.poll(() => serving.queueDepths().every((depth) => depth.inFlight === 0)).toBe(true);
+  await expect.poll(() => usage.map((row) => row.attempts)).toContain(1);
+  expect(usage.every((row) => row.errorCode === 'CANCELLED' && row.isStreaming)).toBe(true);
 });

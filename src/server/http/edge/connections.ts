@@ -1,0 +1,60 @@
+// Who is connected and what is under way, for closing well: idle connections go at once, busy ones when their answer
+// is out, the rest when the patience ends. Node's own closeIdleConnections leaves open those connections that a client
+// has opened ahead and not used yet, and would wait for them.
+import type { Server } from 'node:http';
+import { Server as TlsServer } from 'node:https';
+import type { Socket } from 'node:net';
+
+export class Connections {
+  readonly #server: Server;
+  readonly #idle = new Set<Socket>();
+  #busy = 0;
+  #isDraining = false;
+
+  constructor(server: Server) {
+    this.#server = server;
+    const onConnection = (socket: Socket) => {
+      this.#idle.add(socket);
+      socket.once('close', () => this.#idle.delete(socket));
+    };
+    // Under TLS the requests belong to the encrypted socket, not to the one below it.
+    server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', onConnection);
+    server.on('request', ({ socket }, outgoing) => {
+      this.#idle.delete(socket);
+      this.#busy += 1;
+      if (this.#isDraining && !outgoing.headersSent) outgoing.setHeader('connection', 'close');
+      outgoing.once('close', () => {
+        this.#busy -= 1;
+        this.#release(socket);
+      });
+    });
+  }
+
+  /** Told to end: new requests on open connections are still answered, with `Connection: close`. */
+  get isDraining(): boolean {
+    return this.#isDraining;
+  }
+
+  get busy(): number {
+    return this.#busy;
+  }
+
+  /** Stops listening; resolves when the last answer is out, or `patienceMs` later when the rest was cut off. */
+  drain(patienceMs: number): Promise<void> {
+    this.#isDraining = true;
+    return new Promise((resolve) => {
+      const cutOff = setTimeout(() => this.#server.closeAllConnections(), patienceMs);
+      this.#server.close(() => {
+        clearTimeout(cutOff);
+        resolve();
+      });
+      for (const socket of this.#idle) socket.destroy();
+    });
+  }
+
+  #release(socket: Socket): void {
+    if (socket.destroyed) return;
+    if (this.#isDraining) socket.destroySoon();
+    else this.#idle.add(socket);
+  }
+}

@@ -1,0 +1,122 @@
+// Walks over the members of a JSON object as bytes, without building anything: each name, and where its value stands.
+// Whatever is unusual ends the walk: a reader that takes every liberty of JSON has to look at such a body instead.
+
+/** `value` begins at `from` and ends before `to`; `first` is its first byte. False ends the walk. */
+export type Visit = (name: string, from: number, to: number, first: number) => boolean;
+
+const QUOTE = 34;
+const COMMA = 44;
+const COLON = 58;
+const OPEN_LIST = 91;
+const BACKSLASH = 92;
+const CLOSE_LIST = 93;
+const OPEN_OBJECT = 123;
+const CLOSE_OBJECT = 125;
+const LONGEST_NAME = 64;
+const LONGEST_LITERAL = 64;
+/** Kinds of the open brackets are kept as bits. */
+const DEEPEST = 30;
+/** Longer strings are searched by machine code; calling it costs as much as looking at so many bytes. */
+const SHORT_STRING = 48;
+
+/** Place of the closing brace of the object; -1 for what is no object, or an unusual one. */
+export function walkMembers(bytes: Buffer, visit: Visit): number {
+  let at = skipBlanks(bytes, 0);
+  if (bytes[at] !== OPEN_OBJECT) return -1;
+  for (;;) {
+    at = skipBlanks(bytes, at + 1);
+    const nameAt = at + 1;
+    if (bytes[at] !== QUOTE) return -1;
+    at = endOfName(bytes, nameAt);
+    if (at < 0) return -1;
+    const name = bytes.toString('latin1', nameAt, at);
+    at = skipBlanks(bytes, at + 1);
+    if (bytes[at] !== COLON) return -1;
+    at = skipBlanks(bytes, at + 1);
+    const first = bytes[at] ?? 0;
+    const to = endOfValue(bytes, at, first);
+    if (to < 0 || !visit(name, at, to, first)) return -1;
+    at = skipBlanks(bytes, to);
+    if (bytes[at] === COMMA) continue;
+    if (bytes[at] !== CLOSE_OBJECT || skipBlanks(bytes, at + 1) < bytes.length) return -1;
+    return at;
+  }
+}
+
+function skipBlanks(bytes: Buffer, from: number): number {
+  let at = from;
+  for (;;) {
+    const byte = bytes[at];
+    if (byte !== 32 && byte !== 10 && byte !== 13 && byte !== 9) return at;
+    at++;
+  }
+}
+
+/** Place of the closing quote of a plain name; an escaped one could be spelled in two ways. */
+function endOfName(bytes: Buffer, from: number): number {
+  for (let at = from; at < from + LONGEST_NAME; at++) {
+    const byte = bytes[at] ?? 0;
+    if (byte === QUOTE) return at;
+    if (byte < 32 || byte === BACKSLASH || byte > 126) return -1;
+  }
+  return -1;
+}
+
+function endOfValue(bytes: Buffer, at: number, first: number): number {
+  if (first === QUOTE) return endOfString(bytes, at + 1);
+  if (first === OPEN_OBJECT || first === OPEN_LIST) return endOfNested(bytes, at);
+  return endOfLiteral(bytes, at);
+}
+
+/** After the closing quote. `from`: after the opening one. */
+function endOfString(bytes: Buffer, from: number): number {
+  const near = Math.min(bytes.length, from + SHORT_STRING);
+  let at = from;
+  while (at < near) {
+    const byte = bytes[at];
+    if (byte === QUOTE) return at + 1;
+    at += byte === BACKSLASH ? 2 : 1;
+  }
+  for (let quote = bytes.indexOf(QUOTE, at); quote >= 0; quote = bytes.indexOf(QUOTE, quote + 1)) {
+    let slashes = 0;
+    // Bytes before `at` are whole characters and escapes already.
+    while (quote - 1 - slashes >= at && bytes[quote - 1 - slashes] === BACKSLASH) slashes++;
+    if (slashes % 2 === 0) return quote + 1;
+  }
+  return -1;
+}
+
+function endOfNested(bytes: Buffer, from: number): number {
+  let depth = 0;
+  let kinds = 0;
+  for (let at = from; at < bytes.length; ) {
+    const byte = bytes[at];
+    if (byte === QUOTE) {
+      at = endOfString(bytes, at + 1);
+      if (at < 0) return -1;
+      continue;
+    }
+    at++;
+    if (byte === OPEN_OBJECT || byte === OPEN_LIST) {
+      if (++depth > DEEPEST) return -1;
+      kinds = (kinds << 1) | (byte === OPEN_LIST ? 1 : 0);
+    } else if (byte === CLOSE_OBJECT || byte === CLOSE_LIST) {
+      if ((kinds & 1) !== (byte === CLOSE_LIST ? 1 : 0)) return -1;
+      kinds >>= 1;
+      if (--depth === 0) return at;
+    }
+  }
+  return -1;
+}
+
+/** Numbers, true, false, null: their characters, not their order. */
+function endOfLiteral(bytes: Buffer, from: number): number {
+  let at = from;
+  for (; at < from + LONGEST_LITERAL; at++) {
+    const byte = bytes[at] ?? 0;
+    const isDigit = byte >= 48 && byte <= 57;
+    const isLetter = (byte >= 97 && byte <= 122) || byte === 69;
+    if (!isDigit && !isLetter && byte !== 45 && byte !== 43 && byte !== 46) break;
+  }
+  return at === from || at === from + LONGEST_LITERAL ? -1 : at;
+}
