@@ -6,9 +6,11 @@ import type { Command } from 'commander';
 import { afterAll, describe, expect, it } from 'vitest';
 import { type CliDeps, createProgram } from '#cli/program.ts';
 import { LOCAL_OWNER } from '#core/call.ts';
+import { SYSTEM_CLOCK } from '#core/clock.ts';
 import { ENGINE_KINDS } from '#core/endpoint.ts';
 import { SILENT_LOG } from '#core/log.ts';
 import { FUNCTION_DOCS } from '#functions/functions.ts';
+import { Identity } from '#governance/identity/identity.ts';
 import { createHttpApp } from '#server/http/app.ts';
 import type { HttpDeps } from '#server/http/deps.ts';
 import { createCommands } from '../../src/app-commands.ts';
@@ -160,6 +162,7 @@ describe('docs/http.md', () => {
   const deps = {
     serving: { onUsage: () => {}, queueDepths: () => [] },
     log: SILENT_LOG,
+    identity: new Identity({ store: { transact: async () => {} }, clock: SYSTEM_CLOCK, env: {} }),
     version: '0',
   } as unknown as HttpDeps;
   const app = createHttpApp(deps);
@@ -167,8 +170,8 @@ describe('docs/http.md', () => {
   it('lists every route, and none that does not exist', () => {
     const routes = app.routes
       .filter(({ method }) => method !== 'ALL')
-      .map(({ method, path }) => `${method} ${path.replace(/:(\w+)/g, '{$1}')}`);
-    const documented = [...document.text.matchAll(/^\| `(GET|POST|PUT|DELETE) ([^`]+)`/gm)].map(
+      .map(({ method, path }) => `${method} ${path.replace(/\/:(\w+)/g, '/{$1}')}`);
+    const documented = [...document.text.matchAll(/^\| `(GET|POST|PUT|PATCH|DELETE) ([^`]+)`/gm)].map(
       ([, method, path]) => `${method} ${path}`,
     );
     expect(documented.sort()).toEqual([...new Set(routes)].sort());
@@ -179,9 +182,8 @@ describe('docs/http.md', () => {
     const exposed = [...(await response.text()).matchAll(/^# HELP ((?:duckserve|gen_ai)_\w+)/gm)].map(
       ([, name]) => name,
     );
-    const documented = [...document.text.matchAll(/^\| `((?:duckserve|gen_ai)_\w+)`/gm)].map(
-      ([, name]) => name,
-    );
+    const monitoring = readDocument('docs/monitoring.md').text;
+    const documented = [...monitoring.matchAll(/^\| `((?:duckserve|gen_ai)_\w+)`/gm)].map(([, name]) => name);
     expect(documented.sort()).toEqual(exposed.sort());
   });
 });

@@ -32,10 +32,18 @@ export const BORDERS: Readonly<Record<string, Border>> = {
   '@duckdb/node-api': { folders: ['storage', 'session'] },
   '@hono/node-server': { folders: ['server/http'] },
   '@huggingface/tokenizers': { folders: ['engines/onnx'], lazily: true },
+  '@opentelemetry/api': { folders: ['telemetry'], lazily: true },
+  '@opentelemetry/exporter-trace-otlp-http': { folders: ['telemetry'], lazily: true },
+  '@opentelemetry/resources': { folders: ['telemetry'], lazily: true },
+  '@opentelemetry/sdk-trace-base': { folders: ['telemetry'], lazily: true },
+  '@smithy/eventstream-codec': { folders: ['engines/bedrock'], lazily: true },
+  '@smithy/signature-v4': { folders: ['engines/bedrock'], lazily: true },
   ajv: { folders: ['serving'], lazily: true },
   commander: { folders: ['cli'] },
+  'csv-parse': { folders: ['server/http'] },
   'eventsource-parser': { folders: ['engines'] },
   hono: { folders: ['server/http'] },
+  jose: { folders: ['governance'], lazily: true },
   jsonrepair: { folders: ['serving'], lazily: true },
   lmdb: { folders: ['storage'] },
   'lru-cache': { folders: ['storage', 'serving'] },
@@ -46,7 +54,7 @@ export const BORDERS: Readonly<Record<string, Border>> = {
   'prom-client': { folders: ['server/http'] },
   'string-width': { folders: ['cli'] },
   undici: { folders: ['engines'] },
-  zod: { folders: ['config', 'registry', 'server/http'] },
+  zod: { folders: ['config', 'registry', 'governance', 'server/http'] },
 };
 
 export const MAX_LINES = 400;
@@ -71,8 +79,8 @@ export function findViolations(modules: readonly Module[]): string[] {
 }
 
 export function floorOf(path: string): string | undefined {
-  // The tour is a user of the application, not a part of it.
-  if (!path.includes('/') || path.startsWith('demo/')) return TOP;
+  // The tour is a user of the application, tracing and workers stand around it; none of them is a part of it.
+  if (!path.includes('/') || /^(demo|telemetry|workers)\//.test(path)) return TOP;
   return Object.keys(FLOORS).find((floor) => path.startsWith(`${floor}/`));
 }
 
