@@ -60,7 +60,10 @@ class FileJournal implements Journal {
       } catch (error) {
         // Part of it may be there, and the caller will write all of it again: into a piece of its own.
         await file.truncate(this.#sizeBytes).catch(() => undefined);
+        const { segment } = this.#current;
         await this.#end();
+        // A disk that stays full would leave an empty piece behind ten times a second.
+        if (this.#sizeBytes === 0) await this.#drop(segment).catch(() => undefined);
         throw error;
       }
     });
@@ -74,11 +77,7 @@ class FileJournal implements Journal {
   }
 
   remove(segment: Segment): Promise<void> {
-    return this.#inTurn(async () => {
-      if (segment.path !== null) await rm(segment.path, { force: true });
-      const at = this.#sealed.findIndex((other) => other.name === segment.name);
-      if (at >= 0) this.#sealed.splice(at, 1);
-    });
+    return this.#inTurn(() => this.#drop(segment));
   }
 
   close(): Promise<void> {
@@ -93,6 +92,12 @@ class FileJournal implements Journal {
     const name = `${this.#name}-${time}-${process.pid}-${String(this.#count).padStart(6, '0')}.ndjson`;
     const path = join(this.#directory, name);
     return { segment: { name, path, text: '' }, file: await open(path, 'ax', 0o600) };
+  }
+
+  async #drop({ name, path }: Segment): Promise<void> {
+    if (path !== null) await rm(path, { force: true });
+    const at = this.#sealed.findIndex((other) => other.name === name);
+    if (at >= 0) this.#sealed.splice(at, 1);
   }
 
   async #end(): Promise<void> {

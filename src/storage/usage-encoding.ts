@@ -130,12 +130,19 @@ export function payloadRowsSql(path: string | null): string {
   return rowsSql(path, PAYLOAD_COLUMNS);
 }
 
+/** What the table demands: a line that lacks it is left out, as it would keep all others of its piece out for ever. */
+const REQUIRED =
+  `request_id call_id request_time requester origin endpoint task status_code input_count cached_count
+  attempts input_tokens output_tokens duration_ms is_streaming`.split(/\s+/);
+
 export const INSERT_USAGE = (path: string | null): string =>
   `INSERT INTO duckserve.main.usage (${Object.keys(USAGE_COLUMNS).join(', ')}) SELECT ${Object.keys(
     USAGE_COLUMNS,
   )
     .map((name) => (name === 'request_time' ? 'make_timestamp(r.request_time)' : `r.${name}`))
-    .join(', ')} FROM (${usageRowsSql(path)}) AS r WHERE r.request_id IS NOT NULL`;
+    .join(
+      ', ',
+    )} FROM (${usageRowsSql(path)}) AS r WHERE ${REQUIRED.map((name) => `r.${name} IS NOT NULL`).join(' AND ')}`;
 
 /** A line that was cut by a crash is no JSON, and comes out with NULL in every column. */
 function rowsSql(path: string | null, columns: Readonly<Record<string, string>>): string {
@@ -148,7 +155,8 @@ function rowsSql(path: string | null, columns: Readonly<Record<string, string>>)
   return `SELECT * FROM read_json('${path.replaceAll("'", "''")}', format = 'newline_delimited', ignore_errors = true, columns = {${shape}})`;
 }
 
-/** A count that is no number must not hold up the rows around it. */
+/** A count that is none must not hold up the rows around it. */
 function toWhole(value: number): number {
-  return Number.isFinite(value) ? Math.round(value) : 0;
+  const whole = Math.round(value);
+  return Number.isSafeInteger(whole) ? whole : 0;
 }

@@ -58,7 +58,7 @@ export function toFinishReason(reason: unknown, hasToolCalls: boolean): FinishRe
 export function readUsage(usage: unknown, inputLength: number, outputLength: number): TokenUsage {
   const count = (member: string) => {
     const value = isJsonObject(usage) ? usage[member] : undefined;
-    return typeof value === 'number' && Number.isInteger(value) && value >= 0 ? value : undefined;
+    return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
   };
   const inputTokens = count('input_tokens');
   const cached = (count('cache_creation_input_tokens') ?? 0) + (count('cache_read_input_tokens') ?? 0);

@@ -53,7 +53,7 @@ export function readEmbeddings(
 ): readonly RunItem[] {
   if (!isJsonObject(body)) throw invalid('a body that is no object');
   const counted = Number(headers['x-amzn-bedrock-input-token-count'] ?? body.inputTextTokenCount);
-  const total = Number.isInteger(counted) && counted >= 0 ? counted : undefined;
+  const total = Number.isSafeInteger(counted) && counted >= 0 ? counted : undefined;
   if (family.embeddings === 'titan') {
     return toEmbeddingItems([readVector(body.embedding, invalid)], inputs, total, invalid);
   }
@@ -80,7 +80,7 @@ export function toFinishReason(reason: unknown, hasToolCalls: boolean): FinishRe
 export function readUsage(usage: unknown, inputLength: number, outputLength: number): TokenUsage {
   const count = (member: string) => {
     const value: unknown = isJsonObject(usage) ? usage[member] : undefined;
-    return typeof value === 'number' && Number.isInteger(value) && value >= 0 ? value : undefined;
+    return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
   };
   const input = count('inputTokens');
   const cached = (count('cacheReadInputTokens') ?? 0) + (count('cacheWriteInputTokens') ?? 0);

@@ -86,7 +86,7 @@ function countIn(usage: unknown, member: string): number | undefined {
   for (const units of [billed, tokens]) {
     const count: unknown = isJsonObject(units) ? units[member] : undefined;
     // Billed units are written as decimal numbers.
-    if (typeof count === 'number' && Number.isFinite(count) && count >= 0) return Math.round(count);
+    if (typeof count === 'number' && count >= 0 && count < Number.MAX_SAFE_INTEGER) return Math.round(count);
   }
   return undefined;
 }

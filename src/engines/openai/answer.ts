@@ -123,5 +123,5 @@ export function readUsage(body: unknown, inputLength: number, outputLength: numb
 function countIn(body: unknown, member: string): number | undefined {
   const usage = isJsonObject(body) && isJsonObject(body.usage) ? body.usage : undefined;
   const count = usage?.[member];
-  return typeof count === 'number' && Number.isInteger(count) && count >= 0 ? count : undefined;
+  return typeof count === 'number' && Number.isSafeInteger(count) && count >= 0 ? count : undefined;
 }

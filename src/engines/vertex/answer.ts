@@ -158,7 +158,7 @@ function toFinishReason(reason: unknown, hasToolCalls: boolean): FinishReason {
 function readUsage(usage: unknown, inputLength: number, outputLength: number): TokenUsage {
   const count = (member: string) => {
     const value: unknown = isJsonObject(usage) ? usage[member] : undefined;
-    return typeof value === 'number' && Number.isInteger(value) && value >= 0 ? value : undefined;
+    return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
   };
   const input = count('promptTokenCount');
   const output = count('candidatesTokenCount');
