@@ -63,7 +63,10 @@ export class Relay {
     return this.#start(call, reader, false);
   }
 
-  /** The same where nobody else opens targets: one that is not open is opened for the calls after this one. */
+  /**
+   * For a process that leaves to another one what it does not start: a target that is not open is opened for the calls
+   * after this one, and nobody waits here for a place, as the other one may have some.
+   */
   startOrOpen(call: RelayCall, reader: RelayReader): RelayRun | undefined {
     return this.#start(call, reader, true);
   }
@@ -96,8 +99,11 @@ export class Relay {
         run.begin(release);
         return run;
       }
-      const deadlineMs = run.deadlineMs;
-      const who = { isPatient: false, ...(deadlineMs !== undefined && { deadlineMs }) };
+      if (opensTargets) {
+        run.withdraw();
+        return undefined;
+      }
+      const who = { isPatient: false, deadlineMs: run.deadlineMs };
       const refusal = refusalOf(queue, who, hasFallback, policy, clock.now());
       if (refusal && hasFallback) {
         run.withdraw();
@@ -262,7 +268,10 @@ export class RelayRun implements RelayListener {
   }
 
   #takeTurn(release: Release): void {
-    if (this.#isOver) return release('unknown');
+    if (this.#isOver) {
+      release('unknown');
+      return;
+    }
     this.#leaveLine = undefined;
     try {
       this.begin(release);

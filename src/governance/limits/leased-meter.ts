@@ -36,7 +36,9 @@ export interface LeasedMeterOptions {
 }
 
 /** Requests that a lease is taken for, at most. */
-const MOST_TIMES = 256;
+const MOST_TIMES = 4_096;
+/** The part of a lease that is taken when the next one is asked for: the owner may take its time. */
+const RENEW_AT = 0.5;
 /** Where the owner had none to give, it is not asked for one before this time is over. */
 const QUIET_MS = 20;
 
@@ -155,7 +157,7 @@ export class LeasedMeter implements Budget {
     for (const lease of this.#leases) {
       if (!lease.take(now, ask)) continue;
       this.#host.reportSoon(lease, this);
-      if (lease.takenPart > 0.75 && this.#leases.length === 1) this.#renew(now, ask);
+      if (lease.takenPart > RENEW_AT && this.#leases.length === 1) this.#renew(now, ask);
       return this.#reservationOf(lease, ask, spend.tokens);
     }
     if (this.#host.asksAhead && now >= this.#quietUntilMs) this.#renew(now, ask);

@@ -513,6 +513,67 @@ describe('an exact repeat of a call whose answer is kept', () => {
 });
 
 describe('governed', () => {
+  it('what is over a limit is refused at once, in the words of the long way', async () => {
+    const limits: Record<string, object> = {
+      full: { rateLimits: [{ key: 'endpoint', calls: 1, renewalPeriod: 'minute' }] },
+      poor: { budgets: [{ key: 'endpoint', amount: 0.001, renewalPeriod: 'day' }] },
+    };
+    for (const [name, aiGateway] of Object.entries(limits)) {
+      await createEndpoint(name, { aiGateway }, { price: { inputPerMillion: 1, outputPerMillion: 1 } });
+      await ask(long, { ...chat('open'), model: name, max_tokens: 1 });
+      for (const path of ['/v1/chat/completions', `/serving-endpoints/${name}/invocations`]) {
+        const both = await askBoth({ ...chat('one too many', { max_tokens: 5_000 }), model: name }, path);
+        const { 'retry-after': _s, 'retry-after-ms': _ms, ...headers } = both.short.facts.headers;
+        const { 'retry-after': _s2, 'retry-after-ms': _ms2, ...longHeaders } = both.long.facts.headers;
+        expect(both.short.reply.status).toBe(429);
+        expect(headers).toEqual(longHeaders);
+        expect(both.short.facts.books.map(({ errorMessage: _, ...row }) => row)).toEqual(
+          both.long.facts.books.map(({ errorMessage: _, ...row }) => row),
+        );
+        const withoutTimes = (text: string) => text.replace(/\d+(\.\d+)?/g, '#');
+        expect(withoutTimes(both.short.reply.text)).toBe(withoutTimes(both.long.reply.text));
+      }
+    }
+  });
+
+  it('who finds no place free waits in line on the short way, and the provider never has more than it bears', async () => {
+    await createEndpoint('narrow', {}, { maxConcurrency: 2 });
+    await ask(long, { ...chat('open'), model: 'narrow' });
+    stub.behave({ latencyMs: 5 });
+    stub.resetLedger();
+    const replies = await Promise.all(
+      Array.from({ length: 40 }, (_, index) => ask(short, { ...chat(`narrow ${index}`), model: 'narrow' })),
+    );
+    expect(replies.every(({ isShort }) => isShort)).toBe(true);
+    expect(stub.ledger()).toMatchObject({ requests: 40, peakInFlight: 2 });
+  });
+
+  it('who leaves while it waits is not sent', async () => {
+    await createEndpoint('slow', {}, { maxConcurrency: 1 });
+    await ask(long, { ...chat('open'), model: 'slow' });
+    stub.resetLedger();
+    rows.length = 0;
+    stub.behave({ latencyMs: 300 });
+    const first = ask(short, { ...chat('first'), model: 'slow' });
+    await until(() => stub.ledger().inFlight === 1);
+    const controller = new AbortController();
+    const second = fetch(`${short.url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...chat('second'), model: 'slow' }),
+      signal: controller.signal,
+    }).catch(() => undefined);
+    await until(() =>
+      app.serving.queueDepths().some(({ target, waiting }) => target.startsWith('slow/') && waiting === 1),
+    );
+    controller.abort();
+    await second;
+    await until(() => rows.length === 1);
+    expect(rows).toMatchObject([{ errorCode: 'CANCELLED', attempts: 0, inputCount: 1 }]);
+    expect((await first).status).toBe(200);
+    expect(stub.ledger().requests).toBe(1);
+  });
+
   it('a rate limit holds on both ways together', async () => {
     await createEndpoint('rated', {
       aiGateway: { rateLimits: [{ key: 'endpoint', calls: 5, renewalPeriod: 'minute' }] },
