@@ -76,7 +76,14 @@ export class CallWatch {
   };
 }
 
-function timeoutOf({ call, startedAtMs, deadlineMs = 0, trail }: CallRun): ServingError {
+export function timeoutOf({
+  call,
+  startedAtMs,
+  deadlineMs = 0,
+  trail,
+}: Pick<CallRun, 'startedAtMs' | 'deadlineMs' | 'trail'> & {
+  readonly call: { readonly endpoint: string };
+}): ServingError {
   const seconds = Math.max(0, (deadlineMs - startedAtMs) / 1000);
   return new ServingError(
     'TIMEOUT',

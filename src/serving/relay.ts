@@ -1,13 +1,13 @@
 // The short way for calls that need nothing but to be passed on: the same stages in the same order as in serving.ts,
 // without a promise, for the sunny day alone. Whatever is not plain is refused here and carried out the long way.
-import type { Budget, Reservation, TokenUsage } from '#core/call.ts';
+import type { Budget, Reservation, Task, TokenUsage } from '#core/call.ts';
 import type { Clock } from '#core/clock.ts';
 import type { Endpoint, Target } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
 import type { Authorize, Guards, Meters } from '#core/policies.ts';
 import type { ByteRelay, RelayExchange, RelayListener } from '#engines/engine.ts';
 import { NO_SPEND } from './combined-budget.ts';
-import { deadlineOf } from './deadline.ts';
+import { deadlineOf, timeoutOf } from './deadline.ts';
 import { refusalOf } from './door-keeper.ts';
 import type { Ledger, RowCall } from './ledger.ts';
 import type { OpenTargets } from './open-targets.ts';
@@ -17,6 +17,7 @@ import type { Resolver } from './resolver.ts';
 import type { RetryPolicy } from './retry.ts';
 import type { Release, TargetQueue } from './target-queue.ts';
 import { DEFAULT_MAX_TOKENS } from './terms.ts';
+import { Trail } from './trail.ts';
 
 export interface RelayOptions {
   readonly resolver: Resolver;
@@ -43,7 +44,7 @@ export interface RelayReader {
   /** Whole events, valid only while the call lasts. */
   onEvents(events: Buffer): void;
   onEnd(): void;
-  /** A limit or a crowd stands before it: nothing was sent, and nothing will be. */
+  /** A limit or a crowd stands before it, or the provider has refused it for good: nothing more will be sent. */
   onRefused(error: ServingError): void;
   /** The stream broke after events were given. */
   onCut(error: ServingError): void;
@@ -71,6 +72,16 @@ export class Relay {
     return this.#start(call, reader, true);
   }
 
+  /** A draw that is declined here would be drawn again on the long way, and that would shift the shares of a split. */
+  #relaysAll({ name, routes }: Endpoint, task: Task): boolean {
+    const { resolver, targets } = this.#options;
+    return routes.every(({ servedEntityName: servedEntity, trafficPercentage }) => {
+      if (trafficPercentage === 0) return true;
+      const { target } = resolver.resolve(name, { task, servedEntity });
+      return targets.get(target)?.runner.relay !== undefined;
+    });
+  }
+
   #start(call: RelayCall, reader: RelayReader, opensTargets: boolean): RelayRun | undefined {
     const { isDurable, resolver, authorize, meters, guards, targets, clock, ledger, policy } = this.#options;
     if (isDurable) return undefined;
@@ -82,6 +93,8 @@ export class Relay {
       const { endpoint, target, fallbacks } = resolver.resolve(call.endpoint, options);
       authorize(call.principal, endpoint, 'query');
       if (!isPlain(endpoint) || guards?.guardOf(endpoint)) return undefined;
+      const isSplit = servedEntity === undefined && endpoint.routes.length > 1;
+      if (isSplit && !opensTargets && !this.#relaysAll(endpoint, task)) return undefined;
       const queue = targets.get(target);
       if (!queue && opensTargets) targets.open(target).catch(() => {});
       const relay = queue?.runner.relay;
@@ -145,6 +158,8 @@ interface RunOptions {
 export class RelayRun implements RelayListener {
   readonly #options: RunOptions;
   readonly deadlineMs: number | undefined;
+  /** When the call came; `#startedAtMs` is when its request was sent. */
+  readonly #calledAtMs: number;
   #startedAtMs: number;
   #reservation: Reservation | undefined;
   #release: Release | undefined;
@@ -156,7 +171,8 @@ export class RelayRun implements RelayListener {
 
   constructor(options: RunOptions) {
     this.#options = options;
-    this.#startedAtMs = options.clock.now();
+    this.#calledAtMs = options.clock.now();
+    this.#startedAtMs = this.#calledAtMs;
     this.deadlineMs = deadlineOf(options.call, options.endpoint, this.#startedAtMs);
   }
 
@@ -255,9 +271,15 @@ export class RelayRun implements RelayListener {
     this.#options.reader.onEnd();
   }
 
-  onFailure(error: ServingError, usage: TokenUsage): void {
+  onFailure(failure: ServingError, usage: TokenUsage): void {
     if (this.#isOver) return;
-    if (this.#firstEventAtMs === undefined) {
+    const error = this.#isLate() ? this.#timeout() : failure;
+    const isFinal = !error.row.isRetryable || error !== failure;
+    if (this.#firstEventAtMs === undefined && isFinal) {
+      // Another try would be refused the same way, or come too late.
+      this.#end(usage, error, 1);
+      this.#options.reader.onRefused(error);
+    } else if (this.#firstEventAtMs === undefined) {
       // The input stands in the row of whoever answers it in the end.
       this.#end(usage, error, 0);
       this.#options.reader.onRetreat();
@@ -265,6 +287,17 @@ export class RelayRun implements RelayListener {
       this.#end(usage, error, 1);
       this.#options.reader.onCut(error);
     }
+  }
+
+  #isLate(): boolean {
+    return this.deadlineMs !== undefined && this.#options.clock.now() >= this.deadlineMs;
+  }
+
+  #timeout(): ServingError {
+    const trail = new Trail();
+    trail.asked(this.target);
+    const { call } = this.#options;
+    return timeoutOf({ call, startedAtMs: this.#calledAtMs, deadlineMs: this.deadlineMs ?? 0, trail });
   }
 
   #takeTurn(release: Release): void {
