@@ -102,7 +102,17 @@ export class Serving {
     this.#targets = targets;
     const { authorize, meters, guards } = options;
     const isDurable = options.usage.isDurable === true;
-    this.relay = new Relay({ resolver, authorize, meters, guards, targets, ledger, clock, policy, isDurable });
+    this.relay = new Relay({
+      resolver,
+      authorize,
+      meters,
+      guards,
+      targets,
+      ledger,
+      clock,
+      policy,
+      isDurable,
+    });
     this.hits = new RelayHits({ resolver, authorize, guards, answers, ledger, clock, isDurable });
     const onEnd = (run: CallRun) => this.#end(run);
     this.#streams = new StreamOpener({ targets, answers, ledger, policy, clock, onEnd });

@@ -65,7 +65,7 @@ function readByNode(pieces: readonly Buffer[]): Promise<{ status: number; body: 
         done();
       },
     });
-    const request = http.request({ createConnection: () => pipe as never, method: 'POST', path: '/' });
+    const request = http.request({ createConnection: () => pipe, method: 'POST', path: '/' });
     request.on('error', reject);
     request.on('response', (response) => {
       let body = '';

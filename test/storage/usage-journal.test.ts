@@ -57,7 +57,7 @@ function row(requestId: string): UsageRow {
     },
     ...{ errorCode: null, errorMessage: null, inputCount: 1, cachedCount: 0, attempts: 1, inputTokens: 1 },
     ...{ outputTokens: 2, cost: null, durationMs: 1, isStreaming: false, usageContext: null },
-  } as UsageRow;
+  };
 }
 
 function payload(requestId: string, table: Partial<PayloadRow['table']> = {}): PayloadRow {

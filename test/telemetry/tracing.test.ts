@@ -56,15 +56,14 @@ async function spans(): Promise<readonly WireSpan[]> {
 const attribute = (span: WireSpan | undefined, key: string) =>
   Object.values(span?.attributes.find((pair) => pair.key === key)?.value ?? {})[0];
 
-const row = (options: Partial<UsageRow> = {}): UsageRow =>
-  ({
-    ...{ requestId: 'r', callId: 'call-1', clientRequestId: null, requestTimeMs: 1_000, requester: 'alice' },
-    ...{ origin: 'http', endpoint: 'chat', servedEntity: 'gpt', model: 'gpt-4o', engine: 'openai' },
-    ...{ task: 'llm/v1/chat', statusCode: 200, errorCode: null, errorMessage: null, inputCount: 1 },
-    ...{ cachedCount: 0, attempts: 1, inputTokens: 10, outputTokens: 20, cost: null, durationMs: 250 },
-    ...{ isStreaming: false, usageContext: null },
-    ...options,
-  }) as UsageRow;
+const row = (options: Partial<UsageRow> = {}): UsageRow => ({
+  ...{ requestId: 'r', callId: 'call-1', clientRequestId: null, requestTimeMs: 1_000, requester: 'alice' },
+  ...{ origin: 'http', endpoint: 'chat', servedEntity: 'gpt', model: 'gpt-4o', engine: 'openai' },
+  ...{ task: 'llm/v1/chat', statusCode: 200, errorCode: null, errorMessage: null, inputCount: 1 },
+  ...{ cachedCount: 0, attempts: 1, inputTokens: 10, outputTokens: 20, cost: null, durationMs: 250 },
+  ...{ isStreaming: false, usageContext: null },
+  ...options,
+});
 
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
 const PARENT = '00f067aa0ba902b7';

