@@ -44,7 +44,7 @@ export async function runPart<Args, Result>(
 }
 
 /** The same for a part that stays open until it is stopped. */
-export async function startPart<Args, Result>(
+async function startPart<Args, Result>(
   module: string,
   part: (args: Args) => Promise<OpenPart<Result>>,
   args: Args,

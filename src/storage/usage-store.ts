@@ -76,6 +76,7 @@ export class DuckDbUsageStore implements UsageStore {
   #unimportedRows = 0;
   #addedSinceLook = 0;
   #lostRows = 0;
+  #rowsInWriting = 0;
   #isClosed = false;
 
   constructor(options: UsageStoreOptions, journal: Journal, payloadJournal: Journal) {
@@ -88,7 +89,7 @@ export class DuckDbUsageStore implements UsageStore {
   }
 
   get waitingRows(): number {
-    return this.#rows.length + countLines(this.#encoded);
+    return this.#rows.length + countLines(this.#encoded) + this.#rowsInWriting;
   }
 
   get lostRows(): number {
@@ -181,14 +182,17 @@ export class DuckDbUsageStore implements UsageStore {
     this.#rows = [];
     this.#encoded = '';
     this.#payloads = [];
+    const count = rows.length + countLines(encoded);
+    this.#rowsInWriting = count;
     try {
-      if (rows.length > 0 || encoded !== '') {
+      if (count > 0) {
         await this.#journal.append(linesOf(rows, encodeUsageRow) + encoded, this.isDurable);
-        const count = rows.length + countLines(encoded);
         this.#unimportedRows += count;
         this.#addedSinceLook += count;
       }
+      this.#rowsInWriting = 0;
     } catch (error) {
+      this.#rowsInWriting = 0;
       this.#rows = [...rows, ...this.#rows];
       this.#encoded = encoded + this.#encoded;
       this.#payloads = [...payloads, ...this.#payloads];
@@ -203,7 +207,7 @@ export class DuckDbUsageStore implements UsageStore {
       this.#keepForRetry(error);
       return;
     }
-    if (rows.length > 0 || encoded !== '' || payloads.length > 0) this.#importLater();
+    if (count > 0 || payloads.length > 0) this.#importLater();
   }
 
   #keepForRetry(error: unknown): void {

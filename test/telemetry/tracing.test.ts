@@ -57,7 +57,13 @@ const attribute = (span: WireSpan | undefined, key: string) =>
   Object.values(span?.attributes.find((pair) => pair.key === key)?.value ?? {})[0];
 
 const row = (options: Partial<UsageRow> = {}): UsageRow => ({
-  ...{ requestId: 'r', callId: 'call-1', clientRequestId: null, requestTimeMs: 1_000, requester: 'alice' },
+  ...{
+    requestId: 'r',
+    callId: 'call-1',
+    clientRequestId: null,
+    requestTimeMs: Date.UTC(2026, 0, 1),
+    requester: 'alice',
+  },
   ...{ origin: 'http', endpoint: 'chat', servedEntity: 'gpt', model: 'gpt-4o', engine: 'openai' },
   ...{ task: 'llm/v1/chat', statusCode: 200, errorCode: null, errorMessage: null, inputCount: 1 },
   ...{ cachedCount: 0, attempts: 1, inputTokens: 10, outputTokens: 20, cost: null, durationMs: 250 },
@@ -86,7 +92,7 @@ describe('tracing', () => {
     expect(model).toMatchObject({ traceId: TRACE, parentSpanId: server?.spanId, kind: 3 });
     expect(attribute(model, 'gen_ai.usage.output_tokens')).toBe(20);
     expect(attribute(model, 'gen_ai.response.model')).toBe('gpt-4o');
-    expect(Number(model?.endTimeUnixNano) - Number(model?.startTimeUnixNano)).toBe(250_000_000);
+    expect(BigInt(model?.endTimeUnixNano ?? 0) - BigInt(model?.startTimeUnixNano ?? 0)).toBe(250_000_000n);
   });
 
   it('begins a trace of its own for other callers, also for those whose header cannot be read', async () => {

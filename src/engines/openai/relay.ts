@@ -12,6 +12,7 @@ import { WirePool, type WirePoolOptions } from '../http/wire/pool.ts';
 import { estimateTokens } from '../text-input.ts';
 import { type Dialect, keyOf, toKeyHeaders } from './dialect.ts';
 import { type EventsListener, RelayEvents } from './relay-events.ts';
+import { type AskedProvider, cutStream, invalidAnswer, wireError } from './relay-failures.ts';
 import { lastUsageObjectAt, readUsageAt } from './relay-usage.ts';
 import { NEW_MAX_TOKENS } from './request.ts';
 import { readWhole } from './whole.ts';
@@ -21,6 +22,8 @@ const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 const MAX_REFUSAL_BYTES = 64 * 1024;
 /** What may still follow the last event, before the connection is used again or given up. */
 const DRAIN_MS = 1_000;
+/** A changed key is used so much later at most. */
+const KEY_MS = 1_000;
 const END_OF_EVENTS = Buffer.from('data: [DONE]\n\n');
 
 export interface OpenaiRelayOptions {
@@ -48,12 +51,12 @@ export class OpenaiRelay implements ByteRelay {
   readonly model: Uint8Array;
   readonly limitField: ByteRelay['limitField'];
   readonly hasStreamOptions: boolean;
-  readonly timeoutMs: number;
+  readonly provider: AskedProvider;
   readonly task: OpenaiRelayOptions['task'];
-  readonly origin: string;
   readonly #options: OpenaiRelayOptions;
   readonly #pool: WirePool;
   readonly #headStart: string;
+  #key: KeyedHead | undefined;
 
   constructor(options: OpenaiRelayOptions) {
     const { model, dialect, task } = options;
@@ -61,8 +64,8 @@ export class OpenaiRelay implements ByteRelay {
     const isSecure = url.protocol === 'https:';
     this.#options = options;
     this.task = task;
-    this.origin = url.origin;
-    this.timeoutMs = model.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+    const timeoutMs = model.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+    this.provider = { provider: model.provider, model: model.name, origin: url.origin, timeoutMs };
     this.model = Buffer.from(JSON.stringify(model.name));
     this.limitField = NEW_MAX_TOKENS.test(model.name) ? 'max_completion_tokens' : 'max_tokens';
     this.hasStreamOptions = dialect.hasStreamOptions;
@@ -70,7 +73,7 @@ export class OpenaiRelay implements ByteRelay {
       host: url.hostname.replace(/^\[|\]$/g, ''),
       port: Number(url.port) || (isSecure ? 443 : 80),
       isSecure,
-      timeoutMs: this.timeoutMs,
+      timeoutMs,
       ...options.pool,
     });
     const path = url.pathname.replace(/\/+$/, '') + dialect.path;
@@ -87,15 +90,10 @@ export class OpenaiRelay implements ByteRelay {
   }
 
   send(request: RelayRequest, listener: RelayListener): RelayExchange {
-    const { model, dialect, context } = this.#options;
-    // Resolved when used and kept nowhere.
-    const secret = keyOf(model, context);
     let length = 0;
     for (const piece of request.pieces) length += piece.length;
-    let head = this.#headStart;
-    const headers = toKeyHeaders(dialect, model, secret);
-    for (const name in headers) head += `${name}: ${requireLine(headers[name] ?? '', name)}\r\n`;
-    head += `content-length: ${length}\r\n\r\n`;
+    const { start, secret } = this.#keyed();
+    const head = `${start}content-length: ${length}\r\n\r\n`;
     const bytes = Buffer.allocUnsafe(head.length + length);
     let at = bytes.write(head, 'latin1');
     for (const piece of request.pieces) {
@@ -108,8 +106,29 @@ export class OpenaiRelay implements ByteRelay {
   }
 
   async close(): Promise<void> {
+    this.#key = undefined;
     this.#pool.close();
   }
+
+  /** The head with the key. Resolving it may mean decrypting it, so it is done once in a second and then forgotten. */
+  #keyed(): KeyedHead {
+    if (this.#key) return this.#key;
+    const { model, dialect, context } = this.#options;
+    const secret = keyOf(model, context);
+    let start = this.#headStart;
+    const headers = toKeyHeaders(dialect, model, secret);
+    for (const name in headers) start += `${name}: ${requireLine(headers[name] ?? '', name)}\r\n`;
+    this.#key = { start, secret };
+    setTimeout(() => {
+      this.#key = undefined;
+    }, KEY_MS).unref();
+    return this.#key;
+  }
+}
+
+interface KeyedHead {
+  readonly start: string;
+  readonly secret: string | undefined;
 }
 
 /** One request on its way. */
@@ -199,7 +218,7 @@ class Relayed implements WireListener, EventsListener, RelayExchange {
   onFailure(failure: WireFailure): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#listener.onFailure(toError(this.#relay, failure), this.#usage());
+    this.#listener.onFailure(wireError(this.#relay.provider, failure), this.#usage());
   }
 
   #answer(body: Buffer): void {
@@ -233,7 +252,7 @@ class Relayed implements WireListener, EventsListener, RelayExchange {
     if (this.#isOver) return;
     if (!events.isDone) {
       // A reason why it ended will do, for some servers never say that they are done.
-      if (!events.isFinished) return void this.#fail(cut(this.#relay));
+      if (!events.isFinished) return void this.#fail(cutStream(this.#relay.provider));
       this.#listener.onEvents(END_OF_EVENTS);
     }
     this.#endWell();
@@ -282,12 +301,7 @@ class Relayed implements WireListener, EventsListener, RelayExchange {
   }
 
   #invalid(what: string): ServingError {
-    const { provider, model } = this.#relay.asked(undefined);
-    return new ServingError(
-      'INVALID_RESPONSE',
-      `${provider} model "${model}" answered with ${what}. Try again, or check that the base URL is that of a compatible API.`,
-      { details: { provider, model } },
-    );
+    return invalidAnswer(this.#relay.provider, what);
   }
 
   /** As counted by the provider, or estimated of what was seen. */
@@ -319,39 +333,5 @@ function requireLine(value: string, name: string): string {
   throw new ServingError(
     'INVALID_PARAMETER',
     `The value of header ${name} holds characters that no header can carry. Set the secret again, without line breaks.`,
-  );
-}
-
-function cut(relay: OpenaiRelay): ServingError {
-  const { provider, model } = relay.asked(undefined);
-  return new ServingError(
-    'UPSTREAM_ERROR',
-    `The stream of ${provider} model "${model}" was cut before its end. Try again.`,
-    { details: { provider, model } },
-  );
-}
-
-function toError(relay: OpenaiRelay, failure: WireFailure): ServingError {
-  const { provider, model } = relay.asked(undefined);
-  const options = { cause: failure, details: { provider, model } };
-  if (failure.reason === 'late') {
-    return new ServingError(
-      'TIMEOUT',
-      `${provider} model "${model}" did not answer within ${relay.timeoutMs} ms. Ask for less, or raise the timeout of the endpoint.`,
-      options,
-    );
-  }
-  if (failure.reason === 'aborted') return new ServingError('CANCELLED', 'The call was cancelled.', options);
-  if (failure.reason === 'broken') {
-    return new ServingError(
-      'UPSTREAM_ERROR',
-      `The connection to ${provider} at ${relay.origin} failed (${failure.message}). Check that the server is up and the base URL is right.`,
-      options,
-    );
-  }
-  return new ServingError(
-    'UPSTREAM_ERROR',
-    `${provider} at ${relay.origin} answered with ${failure.message}, which is not HTTP as it should be. Check what stands between here and the provider.`,
-    options,
   );
 }

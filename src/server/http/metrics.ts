@@ -33,8 +33,14 @@ export function createMetrics(deps: Pick<HttpDeps, 'serving' | 'clock' | 'usage'
     usage.add(row);
     endpoints.add(row);
   });
+  const ofRequests = new Map<string, { inc(): void }>();
   return {
-    observeRequest: (method, route, status) => httpRequests.inc({ method, route, status: String(status) }),
+    observeRequest: (method, route, status) => {
+      const key = `${method} ${status} ${route}`;
+      const known = ofRequests.get(key) ?? httpRequests.labels({ method, route, status: String(status) });
+      ofRequests.set(key, known);
+      known.inc();
+    },
     render: async () => ({
       text: (await registry.metrics()) + usage.render(),
       contentType: registry.contentType,

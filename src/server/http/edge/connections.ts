@@ -1,9 +1,17 @@
 // Who is connected and what is under way, for closing well: idle connections go at once, busy ones when their answer
 // is out, the rest when the patience ends. Node's own closeIdleConnections leaves open those connections that a client
 // has opened ahead and not used yet, and would wait for them.
-import type { Server } from 'node:http';
+import type { Server, ServerResponse } from 'node:http';
 import { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
+
+/** Held by the response, so that one function can stand for all that listen to its end. */
+const OWNER = Symbol('owner');
+type Owned = ServerResponse & { [OWNER]?: Connections };
+
+function onClose(this: Owned): void {
+  this[OWNER]?.released(this.req.socket);
+}
 
 export class Connections {
   readonly #server: Server;
@@ -23,10 +31,8 @@ export class Connections {
       this.#idle.delete(socket);
       this.#busy += 1;
       if (this.#isDraining && !outgoing.headersSent) outgoing.setHeader('connection', 'close');
-      outgoing.once('close', () => {
-        this.#busy -= 1;
-        this.#release(socket);
-      });
+      (outgoing as Owned)[OWNER] = this;
+      outgoing.on('close', onClose);
     });
   }
 
@@ -50,6 +56,12 @@ export class Connections {
       });
       for (const socket of this.#idle) socket.destroy();
     });
+  }
+
+  /** An answer is out, or its caller has gone. */
+  released(socket: Socket): void {
+    this.#busy -= 1;
+    this.#release(socket);
   }
 
   #release(socket: Socket): void {

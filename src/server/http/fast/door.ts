@@ -7,8 +7,10 @@ import { type Clock, SYSTEM_CLOCK } from '#core/clock.ts';
 import type { Endpoint } from '#core/endpoint.ts';
 import type { ServingError } from '#core/errors.ts';
 import type { Log } from '#core/log.ts';
-import type { Relay, RelayCall } from '#serving/relay.ts';
+import type { Relay } from '#serving/relay.ts';
+import type { RelayBody } from '#serving/relay-body.ts';
 import type { HitCall, RelayHits } from '#serving/relay-hits.ts';
+import type { RelayCall } from '#serving/relay-run.ts';
 import { resolveCaller } from '../auth.ts';
 import { BODY_BYTES } from '../body.ts';
 import type { HttpDeps } from '../deps.ts';
@@ -17,6 +19,7 @@ import { type ExchangeOwner, FastExchange, type FastRequest } from './exchange.t
 import { fastPathOf, INVOCATION_TYPES } from './paths.ts';
 import { CACHE_HEADER, mayRepeat, rememberAnswer, repeatKey, writeAgain } from './repeats.ts';
 import { keepRequestId, keptRequestId } from './request-id.ts';
+import { respond } from './respond.ts';
 import { scanBody } from './scan.ts';
 
 export interface FastDoorDeps {
@@ -32,6 +35,7 @@ export interface FastDoorDeps {
 
 const HEARTBEAT_MS = 15_000;
 const LOOK_MS = 5_000;
+const CLIENT_REQUEST_ID = 'x-client-request-id';
 const LONGEST_USER_AGENT = 256;
 const JSON_TYPE = /^application\/json(?:; ?charset=utf-8)?$/i;
 /** Headers that ask for something only the routes do. */
@@ -68,7 +72,7 @@ export class FastDoor implements ExchangeOwner {
   readonly listener = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
     const path = incoming.method === 'POST' ? fastPathOf(incoming.url ?? '') : undefined;
     if (!path || !(incoming instanceof EarlyMessage) || !isPlain(incoming)) {
-      this.#routes(incoming, outgoing as never);
+      this.#routes(incoming, outgoing);
       return;
     }
     incoming.takeBody((message, body) => {
@@ -107,7 +111,18 @@ export class FastDoor implements ExchangeOwner {
     return this.#clock.now();
   }
 
+  /** A defect here costs one request and not the process. */
   #take(request: FastRequest): void {
+    try {
+      this.#choose(request);
+    } catch (cause) {
+      const { outgoing, id } = request;
+      this.#deps.log.error({ err: cause, requestId: id }, 'the short way failed');
+      outgoing.destroy();
+    }
+  }
+
+  #choose(request: FastRequest): void {
     const { path, message, outgoing, body } = request;
     const task = path.task ?? this.#deps.findEndpoint(path.endpoint ?? '')?.task;
     const principal = task && this.#callerOf(message.headers);
@@ -127,24 +142,19 @@ export class FastDoor implements ExchangeOwner {
 
   /** Whether it was answered as the same bytes were answered before. */
   #repeat(request: FastRequest, task: Task, principal: Principal, key: string): boolean {
-    const hit = this.#deps.hits?.find(key, toRowCall(request, task, principal));
+    const hit = this.#deps.hits?.find(key, toHitCall(request, task, principal));
     if (!hit) return false;
     const { outgoing, id, path } = request;
-    const text = writeAgain(hit, id, this.nowMs());
-    outgoing.writeHead(200, [
-      'content-type',
-      'application/json',
-      'content-length',
-      String(text.length),
-      'x-request-id',
-      id,
+    const nowMs = this.nowMs();
+    const headers = ['content-type', 'application/json', 'x-request-id', id];
+    headers.push(
       'served-model-name',
       hit.servedEntity,
       'x-duckserve-cached',
       String(hit.inputs),
       ...hit.headers,
-    ]);
-    outgoing.end(text, 'latin1');
+    );
+    respond(outgoing, headers, writeAgain(hit, id, nowMs), nowMs);
     this.#deps.onRequest?.(path.route, 200);
     return true;
   }
@@ -158,12 +168,7 @@ export class FastDoor implements ExchangeOwner {
     // An answer that would be the same each time is kept, and looked for, by the routes.
     if (scanned.temperature === 0 && cache !== 'off') return false;
     const exchange = new FastExchange(this, request);
-    const call: Writable<RelayCall> = {
-      ...toRowCall(request, task, principal),
-      endpoint,
-      task,
-      body: scanned.body,
-    };
+    const call = toCall(request, task, principal, endpoint, scanned.body);
     const run = this.#deps.relay.start(call, exchange);
     if (!run) return false;
     exchange.begin(run);
@@ -187,7 +192,7 @@ export class FastDoor implements ExchangeOwner {
 
   #leave({ message, outgoing, body, id }: FastRequest): void {
     keepRequestId(message, id);
-    this.#routes(message, outgoing as never);
+    this.#routes(message, outgoing);
     message.giveBack(body);
   }
 
@@ -202,20 +207,37 @@ export class FastDoor implements ExchangeOwner {
   }
 }
 
-/** What a usage row says of the caller. Members are set one by one: spreading costs as much as all of governance. */
-function toRowCall({ path, message, id }: FastRequest, task: Task, principal: Principal): HitCall {
-  const { headers } = message;
-  const apiType = path.task === undefined ? (INVOCATION_TYPES[task] ?? path.apiType) : path.apiType;
-  const client: Writable<ClientFacts> = { apiType, path: message.url ?? '' };
-  const userAgent = headers['user-agent'];
-  if (userAgent !== undefined) client.userAgent = userAgent.slice(0, LONGEST_USER_AGENT);
-  const call: Writable<HitCall> = { id, principal, origin: 'http', client };
-  const clientRequestId = headers['x-client-request-id'];
-  if (typeof clientRequestId === 'string') call.clientRequestId = clientRequestId;
-  return call;
+/** Members are set all at once: spreading and adding cost as much as all of governance. */
+function toCall(
+  request: FastRequest,
+  task: Task,
+  principal: Principal,
+  endpoint: string,
+  body: RelayBody,
+): RelayCall {
+  const { id } = request;
+  const client = toClient(request, task);
+  const clientRequestId = request.message.headers[CLIENT_REQUEST_ID];
+  if (typeof clientRequestId !== 'string') {
+    return { id, principal, origin: 'http', endpoint, task, client, body };
+  }
+  return { id, principal, origin: 'http', endpoint, task, client, body, clientRequestId };
 }
 
-type Writable<T> = { -readonly [Name in keyof T]: T[Name] };
+function toHitCall(request: FastRequest, task: Task, principal: Principal): HitCall {
+  const { id } = request;
+  const client = toClient(request, task);
+  const clientRequestId = request.message.headers[CLIENT_REQUEST_ID];
+  if (typeof clientRequestId !== 'string') return { id, principal, origin: 'http', client };
+  return { id, principal, origin: 'http', client, clientRequestId };
+}
+
+function toClient({ path, message }: FastRequest, task: Task): ClientFacts {
+  const apiType = path.task === undefined ? (INVOCATION_TYPES[task] ?? path.apiType) : path.apiType;
+  const userAgent = message.headers['user-agent'];
+  if (userAgent === undefined) return { apiType, path: message.url ?? '' };
+  return { apiType, path: message.url ?? '', userAgent: userAgent.slice(0, LONGEST_USER_AGENT) };
+}
 
 /** What stands before the routes: the short way where serving offers one. */
 export function createFastListener(
@@ -240,7 +262,9 @@ export function createFastListener(
 /** A JSON body of known size that asks for nothing besides. */
 function isPlain({ headers }: IncomingMessage): boolean {
   const length = Number(headers['content-length'] ?? 0);
-  if (!(length > 0 && length <= BODY_BYTES) || !JSON_TYPE.test(headers['content-type'] ?? '')) return false;
+  const type = headers['content-type'] ?? '';
+  if (!(length > 0 && length <= BODY_BYTES)) return false;
+  if (type !== 'application/json' && !JSON_TYPE.test(type)) return false;
   for (const name of LONG_WAY_HEADERS) if (headers[name] !== undefined) return false;
   return true;
 }

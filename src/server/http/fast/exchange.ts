@@ -2,11 +2,12 @@
 // Not here: which requests come here (door.ts), and what is said to those that fail (the routes, in the end).
 import type { ServerResponse } from 'node:http';
 import type { ServingError } from '#core/errors.ts';
-import type { RelayReader, RelayRun } from '#serving/relay.ts';
+import type { RelayReader, RelayRun } from '#serving/relay-run.ts';
 import { errorBody, errorHeaders } from '../errors.ts';
 import { openaiEnds } from '../sse.ts';
 import type { EarlyMessage } from './early-message.ts';
 import type { FastPath } from './paths.ts';
+import { respond } from './respond.ts';
 
 /** Below this a body is copied into one text with the head and written at once. */
 const ONE_WRITE_BYTES = 32 * 1024;
@@ -50,20 +51,23 @@ export class FastExchange implements RelayReader {
 
   onAnswer(body: Buffer): void {
     const { outgoing, id } = this.request;
-    outgoing.writeHead(200, [
+    const servedEntity = this.#run?.target.servedEntity ?? '';
+    const headers = [
       'content-type',
       'application/json',
-      'content-length',
-      String(body.length),
       'x-request-id',
       id,
       'served-model-name',
-      this.#run?.target.servedEntity ?? '',
+      servedEntity,
       'x-duckserve-cached',
       '0',
-    ]);
-    if (body.length <= ONE_WRITE_BYTES) outgoing.end(body.toString('latin1'), 'latin1');
-    else outgoing.end(Buffer.from(body));
+    ];
+    if (body.length <= ONE_WRITE_BYTES) {
+      respond(outgoing, headers, body.toString('latin1'), this.#owner.nowMs());
+    } else {
+      outgoing.writeHead(200, [...headers, 'content-length', String(body.length)]);
+      outgoing.end(Buffer.from(body));
+    }
     this.#over(200);
   }
 
