@@ -1,30 +1,19 @@
 // The process that one part runs in: hears what to run from parts.ts, sends the value, then its peak memory.
-import type { OpenPart, PartMessage, PartRequest } from './parts.ts';
+import type { PartMessage, PartRequest } from './parts.ts';
 
 const say = (message: PartMessage): Promise<void> =>
   new Promise((resolve) => {
     process.send?.(message, () => resolve());
   });
 
-const stopped = new Promise<void>((resolve) => {
-  process.on('message', (message) => {
-    if (message === 'stop') resolve();
-  });
-  // Without the benchmark nobody would ever stop it.
-  process.on('disconnect', () => process.exit(1));
-});
+// Without the benchmark nobody would ever stop it.
+process.on('disconnect', () => process.exit(1));
 
 process.once('message', async ({ module, part, args }: PartRequest) => {
   try {
     const exported = (await import(module)) as Record<string, (args: unknown) => Promise<unknown>>;
     const result = await exported[part]?.(args);
-    if (isOpen(result)) {
-      await say({ type: 'value', value: result.value });
-      await stopped;
-      await result.close();
-    } else {
-      await say({ type: 'value', value: result });
-    }
+    await say({ type: 'value', value: result });
     // Kilobytes on Linux and macOS alike.
     await say({ type: 'ended', peakRssMb: process.resourceUsage().maxRSS / 1_024 });
     process.exit(0);
@@ -36,7 +25,3 @@ process.once('message', async ({ module, part, args }: PartRequest) => {
     process.exit(1);
   }
 });
-
-function isOpen(result: unknown): result is OpenPart<unknown> {
-  return typeof result === 'object' && result !== null && 'close' in result && 'value' in result;
-}

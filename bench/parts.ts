@@ -13,22 +13,9 @@ export type PartMessage =
   | { readonly type: 'ended'; readonly peakRssMb: number }
   | { readonly type: 'failed'; readonly reason: string };
 
-/** A part that goes on after its value: a server. `close` is called before the process ends. */
-export interface OpenPart<Result> {
-  readonly value: Result;
-  close(): Promise<void>;
-}
-
 export interface PartResult<Result> {
   readonly value: Result;
   readonly peakRssMb: number;
-}
-
-export interface RunningPart<Result> {
-  readonly value: Result;
-  readonly pid: number;
-  /** Asks the process to close; gives its peak memory. */
-  stop(): Promise<number>;
 }
 
 /** Runs an exported function of a module (`import.meta.url`) in a fresh process. Arguments and result are JSON. */
@@ -41,24 +28,6 @@ export async function runPart<Args, Result>(
   const value = await nextMessage(child, 'value');
   const { peakRssMb } = await nextMessage(child, 'ended');
   return { value: value.value as Result, peakRssMb };
-}
-
-/** The same for a part that stays open until it is stopped. */
-async function startPart<Args, Result>(
-  module: string,
-  part: (args: Args) => Promise<OpenPart<Result>>,
-  args: Args,
-): Promise<RunningPart<Result>> {
-  const child = start({ module, part: part.name, args });
-  const { value } = await nextMessage(child, 'value');
-  return {
-    value: value as Result,
-    pid: child.pid ?? 0,
-    stop: async () => {
-      child.send('stop');
-      return (await nextMessage(child, 'ended')).peakRssMb;
-    },
-  };
 }
 
 function start(request: PartRequest): ChildProcess {
