@@ -20,6 +20,8 @@ const MOST_REPEATS = 2;
 export async function inTurns(rounds: number, entrants: readonly Entrant[]): Promise<Rounds> {
   const of = new Map<string, Loaded[]>(entrants.map(({ name }) => [name, []]));
   let repeated = 0;
+  // A program that has just started is another one: it is measured once it has been asked for a while.
+  for (const entrant of entrants) await entrant.run();
   for (let round = 0; round < rounds; round++) {
     // Each round begins with another one: who comes after whom must not matter.
     for (let at = 0; at < entrants.length; at++) {

@@ -73,7 +73,10 @@ export const scenario: Scenario = {
       undo: [],
     };
     if ('reason' in installed) bench.notes.push(`Portkey is left out: ${installed.reason}`);
-    for (const part of [oneCore, waiting, streams, largePrompts, configuration, wholeMachine, memory]) {
+    // All of it takes a quarter of an hour: DUCKSERVE_BENCH_PARTS=oneCore,wholeMachine runs a part.
+    const wanted = process.env.DUCKSERVE_BENCH_PARTS?.split(',');
+    const parts = [oneCore, waiting, streams, largePrompts, configuration, wholeMachine, memory];
+    for (const part of parts.filter(({ name }) => wanted?.includes(name) ?? true)) {
       try {
         await part(bench);
       } finally {
