@@ -73,7 +73,7 @@ function ask(
       onEnd: () => resolve({ status, body }),
       onFailure: reject,
     };
-    onStart(pool.send(Buffer.from(text), listener));
+    onStart(pool.send([Buffer.from(text)], listener));
   });
 }
 
@@ -98,6 +98,43 @@ describe('connections', () => {
     expect(sockets).toHaveLength(2);
     expect(pool.size).toBe(2);
     expect(pool.inUse).toBe(0);
+  });
+
+  test('send a request that comes in pieces as one, and those of one turn on connections of their own', async () => {
+    const { port } = await startServer((socket, request) => socket.write(good(request)));
+    const pool = openPool(port);
+    const bodies = await Promise.all(
+      ['a', 'b', 'c'].map(
+        (name) =>
+          new Promise<string>((resolve, reject) => {
+            let body = '';
+            pool.send([Buffer.from(name), Buffer.from(name.repeat(8)), Buffer.from('.')], {
+              onHead() {},
+              onBytes: (bytes) => {
+                body += bytes.toString('latin1');
+              },
+              onEnd: () => resolve(body),
+              onFailure: reject,
+            });
+          }),
+      ),
+    );
+    expect(bodies).toEqual(['aaaaaaaaa.', 'bbbbbbbbb.', 'ccccccccc.']);
+    expect(pool.size).toBe(3);
+  });
+
+  test('given up in the turn they were sent are never seen by the provider', async () => {
+    const seen: string[] = [];
+    const { port } = await startServer((socket, request) => {
+      seen.push(request);
+      socket.write(good('x'));
+    });
+    const pool = openPool(port);
+    await ask(pool, 'a.');
+    const never = () => expect.unreachable();
+    pool.send([Buffer.from('b.')], { onHead: never, onBytes: never, onEnd: never, onFailure: never }).abort();
+    expect((await ask(pool, 'c.')).body).toBe('x');
+    expect(seen).toEqual(['a.', 'c.']);
   });
 
   test.each([
@@ -214,7 +251,7 @@ describe('failures', () => {
         onEnd() {},
         onFailure: (failure: WireFailure) => resolve(failure.reason),
       };
-      pool.send(Buffer.from('a.'), listener, Date.now());
+      pool.send([Buffer.from('a.')], listener, Date.now());
     });
     expect(await late).toBe('late');
   });
@@ -226,7 +263,7 @@ describe('failures', () => {
     const pool = openPool(port);
     const heard: string[] = [];
     await new Promise<void>((resolve) => {
-      const exchange = pool.send(Buffer.from('a.'), {
+      const exchange = pool.send([Buffer.from('a.')], {
         onHead: () => heard.push('head'),
         onBytes: () => {
           exchange.abort();
@@ -259,7 +296,7 @@ describe('reading', () => {
     let length = 0;
     let pauses = 0;
     await new Promise<void>((resolve, reject) => {
-      const exchange = pool.send(Buffer.from('a.'), {
+      const exchange = pool.send([Buffer.from('a.')], {
         onHead() {},
         onBytes: (bytes) => {
           expect(exchange.isPaused).toBe(false);

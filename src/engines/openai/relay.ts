@@ -20,6 +20,8 @@ import { readWhole } from './whole.ts';
 const DEFAULT_TIMEOUT_MS = 120_000;
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 const MAX_REFUSAL_BYTES = 64 * 1024;
+/** A body above this is sent in pieces, as copying it costs more. */
+const MAX_COPIED_BYTES = 16 * 1024;
 /** What may still follow the last event, before the connection is used again or given up. */
 const DRAIN_MS = 1_000;
 /** A changed key is used so much later at most. */
@@ -94,14 +96,8 @@ export class OpenaiRelay implements ByteRelay {
     for (const piece of request.pieces) length += piece.length;
     const { start, secret } = this.#keyed();
     const head = `${start}content-length: ${length}\r\n\r\n`;
-    const bytes = Buffer.allocUnsafe(head.length + length);
-    let at = bytes.write(head, 'latin1');
-    for (const piece of request.pieces) {
-      bytes.set(piece, at);
-      at += piece.length;
-    }
     const relayed = new Relayed(this, request, listener, secret);
-    relayed.begin(this.#pool.send(bytes, relayed, request.deadlineMs));
+    relayed.begin(this.#pool.send(toRequest(head, request.pieces, length), relayed, request.deadlineMs));
     return relayed;
   }
 
@@ -124,6 +120,18 @@ export class OpenaiRelay implements ByteRelay {
     }, KEY_MS).unref();
     return this.#key;
   }
+}
+
+/** One piece where that is a small copy. */
+function toRequest(head: string, pieces: readonly Uint8Array[], length: number): readonly Uint8Array[] {
+  if (length > MAX_COPIED_BYTES) return [Buffer.from(head, 'latin1'), ...pieces];
+  const bytes = Buffer.allocUnsafe(head.length + length);
+  let at = bytes.write(head, 'latin1');
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return [bytes];
 }
 
 interface KeyedHead {

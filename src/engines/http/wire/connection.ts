@@ -1,5 +1,5 @@
-// One connection to a provider: plain or TLS, one exchange at a time, one write for a whole request. It says when
-// it is free and when it is gone; which exchange it gets is the pool's choice.
+// One connection to a provider: plain or TLS, one exchange at a time, one write for a whole request, at the end of
+// the turn. It says when it is free and when it is gone; which exchange it gets is the pool's choice.
 import net from 'node:net';
 import tls from 'node:tls';
 import type { Carriage, Exchange } from './exchange.ts';
@@ -20,6 +20,7 @@ export interface ConnectionOwner {
   onGone(connection: WireConnection, unanswered: Exchange | undefined): void;
 }
 
+const NOTHING = Buffer.alloc(0);
 const READ_BYTES = 64 * 1024;
 /** Windows hands out the memory before the data is there, so sockets cannot share it. */
 const isSharing = process.platform !== 'win32';
@@ -30,6 +31,18 @@ function readBuffer(): Buffer {
   if (!isSharing) return Buffer.allocUnsafeSlow(READ_BYTES);
   shared ??= Buffer.allocUnsafeSlow(READ_BYTES);
   return shared;
+}
+
+/**
+ * With a request to send. All of one turn of the event loop go out in a row: the first write wakes whoever reads at the
+ * other end, which costs more than the write itself, and the next ones find it awake.
+ */
+let due: WireConnection[] = [];
+
+function sendDue(): void {
+  const connections = due;
+  due = [];
+  for (const connection of connections) connection.send();
 }
 
 export class WireConnection implements Carriage {
@@ -101,7 +114,22 @@ export class WireConnection implements Carriage {
     this.#exchange = exchange;
     this.#uses++;
     exchange.ride(this);
-    this.#socket.write(exchange.request);
+    if (due.push(this) === 1) setImmediate(sendDue);
+  }
+
+  /** Writes the request of the exchange it carries, unless that was given up meanwhile. */
+  send(): void {
+    if (!this.#exchange) return;
+    const { request } = this.#exchange;
+    const [first = NOTHING] = request;
+    if (request.length === 1) {
+      this.#socket.write(first);
+      return;
+    }
+    // Corked, they leave in one call into the system.
+    this.#socket.cork();
+    for (const piece of request) this.#socket.write(piece);
+    this.#socket.uncork();
   }
 
   /** Kept from ending the process' life by the pool. */

@@ -23,7 +23,8 @@ export interface Carriage {
 }
 
 export class Exchange {
-  readonly request: Buffer;
+  /** Head and body; in pieces where putting them together would cost more than sending them so. */
+  readonly request: readonly Uint8Array[];
   readonly #listener: WireListener;
   readonly #timeoutMs: number;
   readonly #nowMs: () => number;
@@ -40,7 +41,7 @@ export class Exchange {
   slot = -1;
 
   constructor(
-    request: Buffer,
+    request: readonly Uint8Array[],
     listener: WireListener,
     timeoutMs: number,
     nowMs: () => number,

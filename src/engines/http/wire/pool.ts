@@ -54,7 +54,11 @@ export class WirePool implements ConnectionOwner {
   }
 
   /** `request`: a whole request, head and body; it must not change until the answer begins. `latestMs`: a deadline. */
-  send(request: Buffer, listener: WireListener, latestMs = Number.POSITIVE_INFINITY): Exchange {
+  send(
+    request: readonly Uint8Array[],
+    listener: WireListener,
+    latestMs = Number.POSITIVE_INFINITY,
+  ): Exchange {
     const { timeoutMs } = this.#options;
     const exchange = new Exchange(request, listener, timeoutMs, this.#nowMs, this.#onOver, latestMs);
     if (this.#isClosed) {

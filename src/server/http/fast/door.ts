@@ -20,7 +20,7 @@ import { fastPathOf, INVOCATION_TYPES } from './paths.ts';
 import { CACHE_HEADER, mayRepeat, rememberAnswer, repeatKey, writeAgain } from './repeats.ts';
 import { keepRequestId, keptRequestId } from './request-id.ts';
 import { respond } from './respond.ts';
-import { scanBody } from './scan.ts';
+import { type Scanned, scanBody } from './scan.ts';
 
 export interface FastDoorDeps {
   readonly relay: Pick<Relay, 'start'>;
@@ -129,13 +129,14 @@ export class FastDoor implements ExchangeOwner {
     if (!principal) return void this.#leave(request);
     const { hits } = this.#deps;
     const cache = message.headers[CACHE_HEADER]?.toString();
+    const scanned = scanBody(body, task);
     const key =
-      hits && mayRepeat(body, task === 'llm/v1/embeddings', cache)
+      hits && mayRepeat(body, scanned, task === 'llm/v1/embeddings', cache)
         ? repeatKey(message.url ?? '', body, cache)
         : undefined;
     if (key !== undefined && this.#repeat(request, task, principal, key)) return;
     const isRelayed = cache === undefined || cache === 'off';
-    if (isRelayed && this.#relay(request, task, principal, cache)) return;
+    if (isRelayed && scanned && this.#relay(request, task, principal, scanned, cache)) return;
     if (hits && key !== undefined) rememberAnswer(hits, outgoing, request.id, key);
     this.#leave(request);
   }
@@ -160,11 +161,16 @@ export class FastDoor implements ExchangeOwner {
   }
 
   /** Whether it is on its way to a provider. */
-  #relay(request: FastRequest, task: Task, principal: Principal, cache: string | undefined): boolean {
-    const { path, outgoing, body } = request;
-    const scanned = scanBody(body, task);
-    const endpoint = path.endpoint ?? scanned?.model;
-    if (!scanned || endpoint === undefined) return false;
+  #relay(
+    request: FastRequest,
+    task: Task,
+    principal: Principal,
+    scanned: Scanned,
+    cache: string | undefined,
+  ): boolean {
+    const { path, outgoing } = request;
+    const endpoint = path.endpoint ?? scanned.model;
+    if (endpoint === undefined) return false;
     // An answer that would be the same each time is kept, and looked for, by the routes.
     if (scanned.temperature === 0 && cache !== 'off') return false;
     const exchange = new FastExchange(this, request);

@@ -1,4 +1,5 @@
-// Walks over the members of a JSON object as bytes, without building anything: each name, and where its value stands.
+// Walks over the members of a JSON object, without building anything: each name, and where its value stands. The text
+// is the bytes as characters of one byte each, as V8 looks through a string quicker than through a buffer.
 // Whatever is unusual ends the walk: a reader that takes every liberty of JSON has to look at such a body instead.
 
 /** `value` begins at `from` and ends before `to`; `first` is its first byte. False ends the walk. */
@@ -16,83 +17,73 @@ const LONGEST_NAME = 64;
 const LONGEST_LITERAL = 64;
 /** Kinds of the open brackets are kept as bits. */
 const DEEPEST = 30;
-/** Longer strings are searched by machine code; calling it costs as much as looking at so many bytes. */
-const SHORT_STRING = 48;
-
 /** Place of the closing brace of the object; -1 for what is no object, or an unusual one. */
-export function walkMembers(bytes: Buffer, visit: Visit): number {
-  let at = skipBlanks(bytes, 0);
-  if (bytes[at] !== OPEN_OBJECT) return -1;
+export function walkMembers(text: string, visit: Visit): number {
+  let at = skipBlanks(text, 0);
+  if (text.charCodeAt(at) !== OPEN_OBJECT) return -1;
   for (;;) {
-    at = skipBlanks(bytes, at + 1);
+    at = skipBlanks(text, at + 1);
     const nameAt = at + 1;
-    if (bytes[at] !== QUOTE) return -1;
-    at = endOfName(bytes, nameAt);
+    if (text.charCodeAt(at) !== QUOTE) return -1;
+    at = endOfName(text, nameAt);
     if (at < 0) return -1;
-    const name = bytes.toString('latin1', nameAt, at);
-    at = skipBlanks(bytes, at + 1);
-    if (bytes[at] !== COLON) return -1;
-    at = skipBlanks(bytes, at + 1);
-    const first = bytes[at] ?? 0;
-    const to = endOfValue(bytes, at, first);
+    const name = text.slice(nameAt, at);
+    at = skipBlanks(text, at + 1);
+    if (text.charCodeAt(at) !== COLON) return -1;
+    at = skipBlanks(text, at + 1);
+    const first = text.charCodeAt(at);
+    const to = endOfValue(text, at, first);
     if (to < 0 || !visit(name, at, to, first)) return -1;
-    at = skipBlanks(bytes, to);
-    if (bytes[at] === COMMA) continue;
-    if (bytes[at] !== CLOSE_OBJECT || skipBlanks(bytes, at + 1) < bytes.length) return -1;
+    at = skipBlanks(text, to);
+    if (text.charCodeAt(at) === COMMA) continue;
+    if (text.charCodeAt(at) !== CLOSE_OBJECT || skipBlanks(text, at + 1) < text.length) return -1;
     return at;
   }
 }
 
-function skipBlanks(bytes: Buffer, from: number): number {
+function skipBlanks(text: string, from: number): number {
   let at = from;
   for (;;) {
-    const byte = bytes[at];
+    const byte = text.charCodeAt(at);
     if (byte !== 32 && byte !== 10 && byte !== 13 && byte !== 9) return at;
     at++;
   }
 }
 
 /** Place of the closing quote of a plain name; an escaped one could be spelled in two ways. */
-function endOfName(bytes: Buffer, from: number): number {
+function endOfName(text: string, from: number): number {
   for (let at = from; at < from + LONGEST_NAME; at++) {
-    const byte = bytes[at] ?? 0;
+    const byte = text.charCodeAt(at);
     if (byte === QUOTE) return at;
     if (byte < 32 || byte === BACKSLASH || byte > 126) return -1;
   }
   return -1;
 }
 
-function endOfValue(bytes: Buffer, at: number, first: number): number {
-  if (first === QUOTE) return endOfString(bytes, at + 1);
-  if (first === OPEN_OBJECT || first === OPEN_LIST) return endOfNested(bytes, at);
-  return endOfLiteral(bytes, at);
+function endOfValue(text: string, at: number, first: number): number {
+  if (first === QUOTE) return endOfString(text, at + 1);
+  if (first === OPEN_OBJECT || first === OPEN_LIST) return endOfNested(text, at);
+  return endOfLiteral(text, at);
 }
 
 /** After the closing quote. `from`: after the opening one. */
-function endOfString(bytes: Buffer, from: number): number {
-  const near = Math.min(bytes.length, from + SHORT_STRING);
-  let at = from;
-  while (at < near) {
-    const byte = bytes[at];
-    if (byte === QUOTE) return at + 1;
-    at += byte === BACKSLASH ? 2 : 1;
-  }
-  for (let quote = bytes.indexOf(QUOTE, at); quote >= 0; quote = bytes.indexOf(QUOTE, quote + 1)) {
+function endOfString(text: string, from: number): number {
+  for (let quote = text.indexOf('"', from); quote >= 0; quote = text.indexOf('"', quote + 1)) {
     let slashes = 0;
-    // Bytes before `at` are whole characters and escapes already.
-    while (quote - 1 - slashes >= at && bytes[quote - 1 - slashes] === BACKSLASH) slashes++;
+    // Characters before `from` belong to the opening quote.
+    while (quote - 1 - slashes >= from && text.charCodeAt(quote - 1 - slashes) === BACKSLASH) slashes++;
     if (slashes % 2 === 0) return quote + 1;
   }
   return -1;
 }
 
-function endOfNested(bytes: Buffer, from: number): number {
+function endOfNested(text: string, from: number): number {
   let depth = 0;
   let kinds = 0;
-  for (let at = from; at < bytes.length; ) {
-    const byte = bytes[at];
+  for (let at = from; at < text.length; ) {
+    const byte = text.charCodeAt(at);
     if (byte === QUOTE) {
-      at = endOfString(bytes, at + 1);
+      at = endOfString(text, at + 1);
       if (at < 0) return -1;
       continue;
     }
@@ -110,10 +101,10 @@ function endOfNested(bytes: Buffer, from: number): number {
 }
 
 /** Numbers, true, false, null: their characters, not their order. */
-function endOfLiteral(bytes: Buffer, from: number): number {
+function endOfLiteral(text: string, from: number): number {
   let at = from;
   for (; at < from + LONGEST_LITERAL; at++) {
-    const byte = bytes[at] ?? 0;
+    const byte = text.charCodeAt(at);
     const isDigit = byte >= 48 && byte <= 57;
     const isLetter = (byte >= 97 && byte <= 122) || byte === 69;
     if (!isDigit && !isLetter && byte !== 45 && byte !== 43 && byte !== 46) break;

@@ -4,6 +4,7 @@ import { hash } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import type { RelayHits, Written } from '#serving/relay-hits.ts';
 import { type Heard, hearAnswer } from './hear-answer.ts';
+import type { Scanned } from './scan.ts';
 
 export const CACHE_HEADER = 'x-duckserve-cache';
 /** Headers of an answer that depend on nothing but the body of the request. */
@@ -12,9 +13,18 @@ const TEMPERATURE = Buffer.from('"temperature"');
 const CACHE = Buffer.from('"cache"');
 const CREATED = /"created":(\d+)/;
 
-/** A cheap look: answers are kept where asking again would give the same, or where the caller wants it. */
-export function mayRepeat(body: Buffer, isEmbedding: boolean, cacheHeader: string | undefined): boolean {
+/**
+ * A cheap look: answers are kept where asking again would give the same, or where the caller wants it.
+ * `scanned`: undefined for a body that only the routes understand.
+ */
+export function mayRepeat(
+  body: Buffer,
+  scanned: Scanned | undefined,
+  isEmbedding: boolean,
+  cacheHeader: string | undefined,
+): boolean {
   if (cacheHeader !== undefined) return cacheHeader !== 'off' && cacheHeader !== 'write';
+  if (scanned) return scanned.temperature === 0;
   return isEmbedding || body.includes(TEMPERATURE) || body.includes(CACHE);
 }
 

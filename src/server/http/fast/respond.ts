@@ -1,5 +1,6 @@
-// Writes a whole answer with its head in one piece. Where nothing stands against it the piece goes straight to the
-// socket and the response is told that it is finished: its own way there costs as much as all of governance.
+// Writes a whole answer with its head in one piece, together with the others of the turn. Where nothing stands against
+// it the piece goes straight to the socket and the response is told that it is finished: its own way there costs as
+// much as all of governance.
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
@@ -44,12 +45,31 @@ export function respond(
   let head = STATUS;
   for (let at = 0; at < headers.length; at += 2) head += `${headers[at]}: ${headers[at + 1]}\r\n`;
   head += `content-length: ${body.length}\r\nDate: ${dateAt(nowMs)}\r\nConnection: keep-alive\r\n${keepAliveOf(socket)}\r\n`;
-  const inner = outgoing as unknown as Inner;
-  inner._header = head;
-  inner.finished = true;
-  socket.write(head + body, 'latin1');
-  // Node's server clears up after the response when it hears this, and goes on to the next request.
-  outgoing.emit('finish');
+  if (due.push({ outgoing, socket, head, body }) === 1) setImmediate(writeDue);
+}
+
+interface Due {
+  readonly outgoing: ServerResponse;
+  readonly socket: Socket;
+  readonly head: string;
+  readonly body: string;
+}
+
+/** All of one turn of the event loop are written in a row: waking a caller's process costs more than a write. */
+let due: Due[] = [];
+
+function writeDue(): void {
+  const answers = due;
+  due = [];
+  for (const { outgoing, socket, head, body } of answers) {
+    if (socket.destroyed) continue;
+    const inner = outgoing as unknown as Inner;
+    inner._header = head;
+    inner.finished = true;
+    socket.write(head + body, 'latin1');
+    // Node's server clears up after the response when it hears this, and goes on to the next request.
+    outgoing.emit('finish');
+  }
 }
 
 /** A plain response on a connection that stays, which nobody has begun or set a header of. */

@@ -22,20 +22,23 @@ const INPUTS: Readonly<Partial<Record<Task, readonly [name: string, first: numbe
   'llm/v1/chat': ['messages', 91],
   'llm/v1/completions': ['prompt', 34],
 };
-const LONGEST_MODEL = 256;
+const LONGEST_VALUE = 256;
 
 /** `task`: what the path says; undefined where the endpoint decides. */
 export function scanBody(bytes: Buffer, task: Task): Scanned | undefined {
   const input = INPUTS[task];
   if (!input) return undefined;
-  const scan = new Scan(bytes, input[0], input[1]);
-  const end = walkMembers(bytes, (name, from, to, first) => scan.take(name, from, to, first));
+  const text = bytes.toString('latin1');
+  const scan = new Scan(bytes, text, input[0], input[1]);
+  const end = walkMembers(text, (name, from, to, first) => scan.take(name, from, to, first));
   if (end < 0 || scan.inputLength === 0 || !isUtf8(bytes)) return undefined;
   return scan.toScanned(end);
 }
 
 class Scan {
   readonly #bytes: Buffer;
+  /** The bytes as characters of one byte each. */
+  readonly #text: string;
   readonly #inputName: string;
   readonly #inputFirst: number;
   /** Names seen. A name that comes twice means one thing to one reader and another to the next. */
@@ -50,8 +53,9 @@ class Scan {
   #limitField: RelayBody['limitField'];
   #temperature: number | undefined;
 
-  constructor(bytes: Buffer, inputName: string, inputFirst: number) {
+  constructor(bytes: Buffer, text: string, inputName: string, inputFirst: number) {
     this.#bytes = bytes;
+    this.#text = text;
     this.#inputName = inputName;
     this.#inputFirst = inputFirst;
   }
@@ -67,19 +71,19 @@ class Scan {
       case 'model':
         return first === 34 && this.#takeModel(from, to);
       case 'stream':
-        return this.#takeStream(this.#text(from, to));
+        return this.#takeStream(this.#value(from, to));
       case 'stream_options':
         return this.#takeStreamOptions(from, to);
       case 'max_tokens':
       case 'max_completion_tokens':
-        return this.#takeLimit(name, this.#text(from, to));
+        return this.#takeLimit(name, this.#value(from, to));
       case 'temperature':
-        this.#temperature = Number(this.#text(from, to));
+        this.#temperature = Number(this.#value(from, to));
         return this.#temperature >= 0 && this.#temperature <= 2;
       case 'n':
-        return this.#text(from, to) === '1';
+        return this.#value(from, to) === '1';
       case 'logprobs':
-        return this.#text(from, to) === 'false';
+        return this.#value(from, to) === 'false';
       default:
         return PASSED.has(name);
     }
@@ -107,12 +111,13 @@ class Scan {
     };
   }
 
-  #text(from: number, to: number): string {
-    return to - from > LONGEST_MODEL ? '' : this.#bytes.toString('latin1', from, to);
+  #value(from: number, to: number): string {
+    return to - from > LONGEST_VALUE ? '' : this.#text.slice(from, to);
   }
 
   #takeModel(from: number, to: number): boolean {
-    const name = this.#text(from + 1, to - 1);
+    // Not a slice of the text: it is kept longer than the body, and would keep that, too.
+    const name = to - from > LONGEST_VALUE ? '' : this.#bytes.toString('latin1', from + 1, to - 1);
     this.#model = name;
     this.#modelPlace = { from, to };
     // Names of endpoints have no other characters; an escape or a control character is read by the routes.
@@ -127,7 +132,7 @@ class Scan {
   #takeStreamOptions(from: number, to: number): boolean {
     let options: unknown;
     try {
-      options = JSON.parse(this.#text(from, to));
+      options = JSON.parse(this.#value(from, to));
     } catch {
       return false;
     }
