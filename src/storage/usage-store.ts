@@ -31,8 +31,10 @@ const FEW_ROWS = 200;
 const MAX_UNIMPORTED_ROWS = 250_000;
 /** Rows kept while the disk refuses them; the oldest are given up after that. */
 const MAX_QUEUED_ROWS = 500_000;
-/** The same for rows that come as lines. */
+/** The same for rows that come as lines, at 500 characters each. */
 const MAX_QUEUED_CHARACTERS = MAX_QUEUED_ROWS * 500;
+/** A disk that stays full is tried ten times a second, and spoken of so often. */
+const REFUSAL_LOG_MS = 30_000;
 
 export interface UsageStoreOptions {
   /** One of its own (`database.connect()`); closed with the store. */
@@ -77,6 +79,7 @@ export class DuckDbUsageStore implements UsageStore {
   #addedSinceLook = 0;
   #lostRows = 0;
   #rowsInWriting = 0;
+  #refusalLoggedAtMs = Number.NEGATIVE_INFINITY;
   #isClosed = false;
 
   constructor(options: UsageStoreOptions, journal: Journal, payloadJournal: Journal) {
@@ -207,6 +210,7 @@ export class DuckDbUsageStore implements UsageStore {
       this.#keepForRetry(error);
       return;
     }
+    this.#refusalLoggedAtMs = Number.NEGATIVE_INFINITY;
     if (count > 0 || payloads.length > 0) this.#importLater();
   }
 
@@ -220,10 +224,14 @@ export class DuckDbUsageStore implements UsageStore {
     }
     this.#payloads = this.#payloads.slice(-MAX_QUEUED_ROWS);
     this.#lostRows += surplus;
-    this.#log.error(
-      { err: error, queuedRows: this.waitingRows, lostRows: surplus },
-      'usage rows could not be written; trying again',
-    );
+    const nowMs = this.#clock.now();
+    if (nowMs - this.#refusalLoggedAtMs >= REFUSAL_LOG_MS) {
+      this.#refusalLoggedAtMs = nowMs;
+      this.#log.error(
+        { err: error, queuedRows: this.waitingRows, lostRows: this.#lostRows },
+        'usage rows could not be written; trying again',
+      );
+    }
     this.#writeLater();
   }
 
