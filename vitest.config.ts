@@ -7,7 +7,7 @@ process.env.UV_THREADPOOL_SIZE ??= '16';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: ['test/check/**', 'test/clients/**', 'test/faults/slow/**'],
+    exclude: ['test/check/**', 'test/clients/**', 'test/models/**', 'test/faults/slow/**'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 60_000,

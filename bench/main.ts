@@ -18,6 +18,7 @@ const LOADERS: Readonly<Record<string, () => Promise<{ readonly scenario: Scenar
   embed: () => import('./scenarios/embed.ts'),
   budget: () => import('./scenarios/budget.ts'),
   http: () => import('./scenarios/http.ts'),
+  'custom-models': () => import('./scenarios/custom-models.ts'),
 };
 
 const { values, positionals } = parseArgs({

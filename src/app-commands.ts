@@ -90,10 +90,14 @@ export function createCommands({ registry, answers }: CommandTargets): Command[]
     },
     {
       name: 'register_model',
-      parameters: ['name', 'path', 'alias', 'description'],
+      parameters: ['name', 'path', 'alias', 'description', 'allow_code'],
       description: 'Copies a model file or folder into the data directory as the next version of a model.',
-      run: async ({ name, path, alias, description }) => {
-        const options = { ...optional('alias', alias), ...optional('description', description) };
+      run: async ({ name, path, alias, description, allow_code: allowCode }) => {
+        const options = {
+          ...optional('alias', alias),
+          ...optional('description', description),
+          ...(allowCode === true ? { allowCode } : {}),
+        };
         const version = await registry.registerModel(text(name), text(path), options);
         return {
           columns: ['name', 'version', 'sha256'].map((column) => ({ name: column, type: 'VARCHAR' })),

@@ -13,8 +13,9 @@ export interface PrepareOptions {
 
 export function createPrepare({ resolveSecret, load }: PrepareOptions): PrepareTargets {
   return async (targets, signal) => {
-    for (const { externalModel } of targets) {
+    for (const { externalModel, environment = {} } of targets) {
       for (const reference of referencesOf(externalModel)) resolveSecret(reference);
+      for (const value of Object.values(environment)) resolveSecret(value);
     }
     const release = await load(targets.filter(({ modelVersion }) => modelVersion !== undefined));
     if (signal.aborted) release();

@@ -3,6 +3,7 @@ import type { Endpoint, ModelVersion, RegisteredModel } from '#core/endpoint.ts'
 import type { Json } from '#core/json.ts';
 import type { AnswerStore } from '#core/stores.ts';
 import { FUNCTION_DOCS } from '#functions/functions.ts';
+import type { Serving } from '#serving/serving.ts';
 import type { Command } from '#session/commands.ts';
 import type { SystemTable } from '#session/system-tables.ts';
 
@@ -13,6 +14,7 @@ export interface TableSources {
     readonly versions: readonly ModelVersion[];
   }[];
   readonly answers: AnswerStore;
+  readonly replicasOf: Serving['replicasOf'];
   readonly commands: readonly Command[];
 }
 
@@ -20,6 +22,7 @@ export function createSystemTables(sources: TableSources): SystemTable[] {
   return [
     endpointsTable(sources),
     modelsTable(sources),
+    replicasTable(sources),
     answersTable(sources),
     functionsTable(),
     commandsTable(sources),
@@ -105,6 +108,57 @@ function modelsTable({ listModels }: TableSources): SystemTable {
             plain(version.signature),
             version.description ?? model.description,
             version.createdAtMs,
+          ];
+        }
+      }
+    },
+  };
+}
+
+/** One row for each served entity with a registered model, whether it is loaded or not. */
+function replicasTable({ listEndpoints, replicasOf }: TableSources): SystemTable {
+  return {
+    name: 'replicas',
+    columns: [
+      { name: 'endpoint', type: 'VARCHAR' },
+      { name: 'served_entity', type: 'VARCHAR' },
+      { name: 'model', type: 'VARCHAR' },
+      { name: 'version', type: 'VARCHAR' },
+      { name: 'ready', type: 'INTEGER' },
+      { name: 'starting', type: 'INTEGER' },
+      { name: 'draining', type: 'INTEGER' },
+      { name: 'min_replicas', type: 'INTEGER' },
+      { name: 'max_replicas', type: 'INTEGER' },
+      { name: 'in_flight', type: 'BIGINT' },
+      { name: 'waiting', type: 'BIGINT' },
+      { name: 'starts', type: 'BIGINT' },
+      { name: 'cold_starts', type: 'BIGINT' },
+      { name: 'cold_start_seconds', type: 'DOUBLE' },
+      { name: 'lost', type: 'BIGINT' },
+      { name: 'failure', type: 'VARCHAR' },
+    ],
+    *rows() {
+      for (const { name, servedEntities } of listEndpoints()) {
+        for (const entity of servedEntities) {
+          const state = entity.externalModel === undefined ? replicasOf(name, entity.name) : undefined;
+          if (state === undefined) continue;
+          yield [
+            name,
+            entity.name,
+            entity.entityName ?? null,
+            entity.entityVersion ?? null,
+            state.ready,
+            state.starting,
+            state.draining,
+            state.minReplicas,
+            state.maxReplicas,
+            state.inFlight,
+            state.waiting,
+            state.opened,
+            state.coldStarts,
+            state.coldStartMs / 1_000,
+            state.lost,
+            state.failure ?? null,
           ];
         }
       }

@@ -19,9 +19,12 @@ import { echoEngine } from '#engines/echo.ts';
 import type { Engine, EngineContext } from '#engines/engine.ts';
 import { inspectModel } from '#engines/inspect-model.ts';
 import { llamaEngine } from '#engines/llama/llama.ts';
+import { moduleEngine } from '#engines/module/module.ts';
 import { onnxEngine } from '#engines/onnx/onnx.ts';
 import { customEngine, databricksEngine, openaiEngine } from '#engines/openai/openai.ts';
+import { pythonEngine } from '#engines/python/python.ts';
 import { staticEngine } from '#engines/static/static.ts';
+import { treesEngine } from '#engines/trees/trees.ts';
 import { vertexEngine } from '#engines/vertex/vertex.ts';
 import { isPresent } from '#engines/weights/weights.ts';
 import { createBudget } from '#governance/budget.ts';
@@ -36,6 +39,7 @@ import type { PriceStore } from '#storage/price-store.ts';
 import type { DuckDbRegistryStore } from '#storage/registry-store.ts';
 import type { SecretStore } from '#storage/secret-store.ts';
 import { readSpent } from '#storage/spent.ts';
+import { createAsk } from './app-ask.ts';
 import { guardCommands } from './app-command-access.ts';
 import { createCommands } from './app-commands.ts';
 import { createDefaults } from './app-defaults.ts';
@@ -92,6 +96,9 @@ const ENGINES: readonly Engine[] = [
   onnxEngine,
   staticEngine,
   llamaEngine,
+  moduleEngine,
+  pythonEngine,
+  treesEngine,
   echoEngine,
 ];
 
@@ -118,7 +125,9 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     const { documents: store, prices } = stores;
     const findPrice = (provider: string, model: string) => prices.findPrice(provider, model);
     const registry = await openRegistry({
-      ...{ store, artifactsDir, clock, inspectModel, log, findPrice, secrets: stores.secrets },
+      ...{ store, artifactsDir, clock, log, findPrice, secrets: stores.secrets },
+      inspectModel: (path, request) =>
+        inspectModel(path, { ...request, maxBytes: settings.modelMaxBytes, context: engineContext }),
       prepareTargets: createPrepare({
         resolveSecret: (reference) => stores.secrets.resolve(reference),
         load: (targets) => serving.prepare(targets),
@@ -146,6 +155,10 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     allowDownload: (modelId) => modelId !== TINYLLAMA_ID,
     notify: options.notify ?? (() => {}),
     ...(options.onDownloadProgress ? { onDownloadProgress: options.onDownloadProgress } : {}),
+    environmentsDir: settings.environmentsDir,
+    ...(settings.python === undefined ? {} : { python: settings.python }),
+    ...(settings.onnxThreads === undefined ? {} : { onnxThreads: settings.onnxThreads }),
+    ...createAsk(() => serving),
   };
   const engines = new Map<EngineKind, Engine>(ENGINES.map((engine) => [engine.kind, engine]));
   const defaultEndpoint = createDefaults({
@@ -189,6 +202,7 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
       listEndpoints,
       listModels: () => registry.listModels(),
       answers,
+      replicasOf: (endpoint, servedEntity) => serving.replicasOf(endpoint, servedEntity),
       commands,
     }),
     systemCatalog: options.connection ? null : 'duckserve',

@@ -44,9 +44,9 @@ const deps: CliDeps = {
     const { runDemo } = await import('./demo/demo.ts');
     await runDemo(options);
   },
-  pullWeights: async (modelId, dataDir, io, from) => {
+  pullWeights: async (source, dataDir, io, request) => {
     const { pullWeights } = await import('./pull-weights.ts');
-    await pullWeights(modelId, dataDir, io, from);
+    return await pullWeights(source, dataDir, io, request);
   },
 };
 

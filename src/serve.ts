@@ -4,6 +4,7 @@ import type { Log } from '#core/log.ts';
 import type { HttpDeps } from '#server/http/deps.ts';
 import { startHttpServer } from '#server/http/server.ts';
 import type { App } from './app.ts';
+import { warmModels } from './app-warm.ts';
 import { openTracing } from './telemetry/tracing.ts';
 
 export interface ServeContext {
@@ -36,6 +37,8 @@ export async function serve(app: App, options: ServeOptions, context: ServeConte
   const server = options.workers
     ? await serveByWorkers(app, deps, options, options.workers)
     : await startHttpServer(deps, { ...options, ...(app.dataDir !== null && { controlDir: app.dataDir }) });
+  // Not awaited: who asks meanwhile waits for the same opening.
+  void warmModels(app, log);
   const close = async () => {
     await server.close();
     await tracing?.close();

@@ -1,8 +1,8 @@
 // What the command line is given from outside: streams, and functions that open an application.
 // Only shapes; main.ts brings the real things, tests bring small ones.
-import type { Budget, CacheMode, Origin, Principal } from '#core/call.ts';
+import type { Budget, CacheMode, Origin, Principal, Task } from '#core/call.ts';
 import type { Clock } from '#core/clock.ts';
-import type { Endpoint, ModelVersion, RegisteredModel } from '#core/endpoint.ts';
+import type { Endpoint, EngineKind, ModelInspection, ModelVersion, RegisteredModel } from '#core/endpoint.ts';
 import type { Json, JsonObject } from '#core/json.ts';
 import type { AnswerStore } from '#core/stores.ts';
 import type { TokenInfo } from '#governance/identity/identity.ts';
@@ -34,6 +34,18 @@ export interface AppOptions {
   readonly onDownloadProgress?: (id: string, doneBytes: number, totalBytes: number) => void;
 }
 
+export interface RegisterFlags {
+  readonly alias?: string;
+  readonly description?: string;
+  readonly engine?: EngineKind;
+  readonly task?: Task;
+  readonly options?: JsonObject;
+  readonly allowCode?: boolean;
+  readonly convert?: boolean;
+  readonly createsEndpoint?: boolean;
+  readonly onFound?: (found: ModelInspection) => void;
+}
+
 export interface RegistryLike {
   listEndpoints(): readonly Endpoint[];
   getEndpoint(name: string): Endpoint;
@@ -43,11 +55,7 @@ export interface RegistryLike {
   setGateway(name: string, gateway: unknown): Promise<Endpoint>;
   stopEndpoint(name: string): Promise<Endpoint>;
   startEndpoint(name: string): Promise<Endpoint>;
-  registerModel(
-    name: string,
-    path: string,
-    options: { readonly alias?: string; readonly description?: string },
-  ): Promise<ModelVersion>;
+  registerModel(name: string, path: string, options: RegisterFlags): Promise<ModelVersion>;
   listModels(): readonly { readonly model: RegisteredModel; readonly versions: readonly ModelVersion[] }[];
   setAlias(model: string, alias: string, version: string): Promise<void>;
   deleteModelVersion(model: string, version: string): Promise<void>;
@@ -145,8 +153,17 @@ export interface CliDeps {
     },
   ): Promise<Json | undefined>;
   runDemo(options: { dataDir: string; chat: boolean; io: Io }): Promise<void>;
-  /** `from`: a local file or folder instead of a download; the same hashes are required. */
-  pullWeights(modelId: string, dataDir: string, io: Io, from?: string): Promise<void>;
+  /** `from`: a local file or folder instead of a download of embedded weights; the same hashes are required. */
+  pullWeights(
+    source: string,
+    dataDir: string,
+    io: Io,
+    request?: { readonly from?: string; readonly sha256?: string; readonly isRegistered?: boolean },
+  ): Promise<{
+    readonly path: string;
+    /** Removes what was fetched only to be registered. */
+    drop(): Promise<void>;
+  }>;
   readonly version: string;
   readonly io: Io;
   readonly env: NodeJS.ProcessEnv;

@@ -4,7 +4,7 @@ import { ServingError } from '#core/errors.ts';
 import { isJsonObject, type Json, type JsonObject } from '#core/json.ts';
 
 /** Members whose own keys are the user's. */
-const UNTOUCHED = new Set(['settings']);
+const UNTOUCHED = new Set(['settings', 'environment']);
 const OTHER_WORDS: Readonly<Record<string, string>> = {
   usage_tracking_config: 'usageTracking',
   inference_table_config: 'inferenceTable',

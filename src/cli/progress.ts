@@ -49,12 +49,22 @@ export function renderProgress(progress: Progress, perSecond: number | null, col
   return fitLine(answered / progress.total, count, extras, columns);
 }
 
-export function renderDownload(id: string, doneBytes: number, totalBytes: number, columns: number): string {
+export function renderDownload(
+  id: string,
+  doneBytes: number,
+  totalBytes: number,
+  columns: number,
+  bytesPerSecond: number | null = null,
+): string {
   const mebibytes = (bytes: number) => (bytes / 1_048_576).toFixed(1);
-  if (totalBytes <= 0) return fitLine(null, `${id} ${mebibytes(doneBytes)} MiB`, [], columns);
+  const rate = bytesPerSecond === null ? [] : [`${mebibytes(bytesPerSecond)} MiB/s`];
+  if (totalBytes <= 0)
+    return fitLine(null, [`${id} ${mebibytes(doneBytes)} MiB`, ...rate].join('  '), [], columns);
   const share = Math.min(1, doneBytes / totalBytes);
   const count = `${id} ${mebibytes(doneBytes)}/${mebibytes(totalBytes)} MiB`;
-  return fitLine(share, count, [`${Math.floor(share * 100)}%`], columns);
+  const left =
+    bytesPerSecond === null ? [] : [`ETA ${formatSeconds((totalBytes - doneBytes) / bytesPerSecond)}`];
+  return fitLine(share, count, [`${Math.floor(share * 100)}%`, ...rate, ...left], columns);
 }
 
 /** Gives up, in this order: bar width, extras from the last, the bar. */

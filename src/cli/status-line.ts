@@ -46,7 +46,8 @@ export class StatusLine {
     this.#draw(renderProgress(progress, this.#rate.perSecond, this.#io.columns));
   }
 
-  download(id: string, doneBytes: number, totalBytes: number): void {
+  /** With `elapsedMs` (since when does not matter) the line tells how fast it goes and how long it will take. */
+  download(id: string, doneBytes: number, totalBytes: number, elapsedMs?: number): void {
     if (!this.#io.isStderrTty) return;
     if (totalBytes > 0 && doneBytes >= totalBytes) {
       this.clear();
@@ -54,9 +55,14 @@ export class StatusLine {
     }
     // Once a percent, or once a mebibyte where the size is not known.
     const step = Math.floor(totalBytes > 0 ? (doneBytes * 100) / totalBytes : doneBytes / 1_048_576);
-    if (step === this.#drawnPercent) return;
+    const isDue = elapsedMs !== undefined && elapsedMs - this.#drawnAtMs >= REDRAW_MS;
+    if (step === this.#drawnPercent && !isDue) return;
     this.#drawnPercent = step;
-    this.#draw(renderDownload(id, doneBytes, totalBytes, this.#io.columns));
+    if (elapsedMs !== undefined) {
+      this.#drawnAtMs = elapsedMs;
+      this.#rate.add(elapsedMs, doneBytes);
+    }
+    this.#draw(renderDownload(id, doneBytes, totalBytes, this.#io.columns, this.#rate.perSecond));
   }
 
   #draw(line: string): void {

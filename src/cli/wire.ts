@@ -2,7 +2,7 @@
 import { isJsonObject, type Json } from '#core/json.ts';
 
 /** Members whose own keys are the user's or a library's and stay as they are. */
-const UNTOUCHED = new Set(['options', 'aliases', 'settings']);
+const UNTOUCHED = new Set(['options', 'aliases', 'settings', 'environment']);
 
 export function toWire(value: unknown): Json {
   if (Array.isArray(value)) return value.map((item) => toWire(item));

@@ -21,6 +21,14 @@ export interface Settings {
   readonly modelCacheDir: string;
   /** Absolute: copies of registered models. */
   readonly artifactsDir: string;
+  /** Absolute: environments of Python that are built for models. */
+  readonly environmentsDir: string;
+  /** The interpreter for models in Python; absent: one is looked for. */
+  readonly python?: string;
+  /** Threads of one run of an ONNX model; absent: one a core, at most four. */
+  readonly onnxThreads?: number;
+  /** Of the files in an archive that is registered, once it is unpacked. */
+  readonly modelMaxBytes: number;
   readonly answers: {
     readonly maxEntries: number;
     readonly maxBytes?: number;
@@ -53,10 +61,16 @@ export function resolveSettings(given: {
   const maxBytes = readNumber(env, 'DUCKSERVE_ANSWERS_MAX_BYTES', 1_000_000, Number.MAX_SAFE_INTEGER);
   const ttlDays = readNumber(env, 'DUCKSERVE_ANSWERS_TTL_DAYS', 0, 36_500, false) ?? 30;
   const retentionDays = readNumber(env, 'DUCKSERVE_USAGE_RETENTION_DAYS', 0, 36_500, false) ?? 30;
+  const python = nonEmpty(env.DUCKSERVE_PYTHON);
+  const onnxThreads = readNumber(env, 'DUCKSERVE_ONNX_THREADS', 1, 1_024);
   return {
     dataDir,
     modelCacheDir: resolve(flags.models ?? nonEmpty(env.DUCKSERVE_MODELS) ?? join(filesDir, 'models')),
     artifactsDir: join(filesDir, 'artifacts'),
+    environmentsDir: resolve(nonEmpty(env.DUCKSERVE_ENVIRONMENTS) ?? join(filesDir, 'environments')),
+    ...(python === undefined ? {} : { python }),
+    ...(onnxThreads === undefined ? {} : { onnxThreads }),
+    modelMaxBytes: readNumber(env, 'DUCKSERVE_MODEL_MAX_BYTES', 1, Number.MAX_SAFE_INTEGER) ?? 64 * 1024 ** 3,
     answers: {
       maxEntries: readNumber(env, 'DUCKSERVE_ANSWERS_MAX', 1, 1_000_000_000) ?? 5_000_000,
       ...(maxBytes === undefined ? {} : { maxBytes }),

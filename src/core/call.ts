@@ -74,6 +74,8 @@ export interface ChatOutput {
   readonly content: string | null;
   readonly toolCalls?: readonly ToolCall[];
   readonly finishReason: FinishReason;
+  /** What an agent gives beside its text. */
+  readonly customOutputs?: JsonObject;
 }
 export interface CompletionOutput {
   readonly text: string;
@@ -119,6 +121,10 @@ export interface Parameters {
   /** Requested embedding dimensions, for models that can shorten their vectors. */
   readonly dimensions?: number;
   readonly extra?: JsonObject;
+  /** For agents: what their caller gives them beside the messages. Models are not shown it. */
+  readonly customInputs?: JsonObject;
+  /** For agents: which conversation and which user of the caller this belongs to. Models are not shown it. */
+  readonly conversation?: JsonObject;
 }
 
 /** `off`: neither read nor written; `read`: only read; `write`: only written (asked anew); `on`: both. */
@@ -174,6 +180,8 @@ export interface Call {
   readonly principal: Principal;
   readonly origin: Origin;
   readonly cache: CacheMode;
+  /** The caller has named the cache mode itself; else it is a default of the door. */
+  readonly isCacheChosen?: boolean;
   readonly signal?: AbortSignal;
   /** Epoch milliseconds at which its caller began to wait, where that was before serving was asked. Deadlines count from it. */
   readonly startedAtMs?: number;
@@ -187,6 +195,8 @@ export interface Call {
   readonly usageContext?: Readonly<Record<string, string>>;
   /** Heard once per input as its answer arrives, in any order; must not throw. For progress. */
   readonly onItem?: (index: number, item: AnswerItem) => void;
+  /** How many models stand between this call and whoever asked first: a model has asked it. Absent: 0. */
+  readonly depth?: number;
 }
 
 export interface AnsweredItem {
@@ -223,7 +233,13 @@ export type StreamEvent =
       readonly name?: string;
       readonly arguments?: string;
     }
-  | { readonly type: 'end'; readonly finishReason: FinishReason; readonly usage: TokenUsage };
+  | {
+      readonly type: 'end';
+      readonly finishReason: FinishReason;
+      readonly usage: TokenUsage;
+      /** What an agent gives beside its text. */
+      readonly customOutputs?: JsonObject;
+    };
 
 export interface CallOptions extends Partial<Omit<Call, 'endpoint' | 'task' | 'inputs'>> {}
 

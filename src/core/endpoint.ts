@@ -1,6 +1,6 @@
 // The nouns Endpoint, served entity, model version and Target. Plain data: what is stored, served and resolved.
 import type { Task } from './call.ts';
-import type { JsonObject } from './json.ts';
+import type { Json, JsonObject } from './json.ts';
 
 /**
  * External providers, by Databricks' names. `openai` is any server of the OpenAI API (Azure, vLLM, Ollama,
@@ -24,9 +24,21 @@ export const PROVIDERS: readonly Provider[] = [
   'custom',
 ];
 
-/** Engines that run models. The providers are engines of the same name. */
-export type EngineKind = Provider | 'onnx' | 'static' | 'llama' | 'echo';
-export const ENGINE_KINDS: readonly EngineKind[] = [...PROVIDERS, 'onnx', 'static', 'llama', 'echo'];
+/**
+ * Engines that run models. The providers are engines of the same name. `python`: MLflow models with a process of
+ * Python; `trees`: XGBoost and LightGBM without one; `module`: agents written as a module of JavaScript or TypeScript.
+ */
+export type EngineKind = Provider | 'onnx' | 'static' | 'llama' | 'echo' | 'python' | 'trees' | 'module';
+export const ENGINE_KINDS: readonly EngineKind[] = [
+  ...PROVIDERS,
+  'onnx',
+  'static',
+  'llama',
+  'echo',
+  'python',
+  'trees',
+  'module',
+];
 
 /** US dollars per million tokens. */
 export interface Price {
@@ -82,6 +94,18 @@ export interface ExternalModel {
   readonly price?: Price;
 }
 
+/** How many copies of a registered model run. What is absent follows from the engine. */
+export interface Scaling {
+  /** Copies kept while nobody asks. 0: the last one is closed after `idleSeconds`, and opened again by the next call. */
+  readonly minReplicas?: number;
+  readonly maxReplicas?: number;
+  /** Requests one copy works on at once before another copy is opened. */
+  readonly targetConcurrency?: number;
+  readonly idleSeconds?: number;
+  /** Inputs that may wait for a copy; more are refused with QUEUE_FULL. */
+  readonly maxQueue?: number;
+}
+
 export interface ServedEntity {
   readonly name: string;
   /** Stays the same while the entity is in the endpoint's configuration; in usage rows. */
@@ -90,6 +114,10 @@ export interface ServedEntity {
   /** A registered model (name) and its version number or alias; exclusive with `externalModel`. */
   readonly entityName?: string;
   readonly entityVersion?: string;
+  /** Registered models only. */
+  readonly scaling?: Scaling;
+  /** Environment variables of the model's process; values may be `{{secrets/scope/key}}`. Registered models only. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Databricks' fields that mean nothing here (workload_size, ...), in their spelling; given back as they were set. */
   readonly settings?: JsonObject;
 }
@@ -177,8 +205,17 @@ export interface Endpoint {
   readonly settings?: JsonObject;
 }
 
-/** Column types of MLflow signatures. */
-export type ColumnType = 'boolean' | 'integer' | 'long' | 'float' | 'double' | 'string';
+/** Column types of MLflow signatures. `json`: arrays, objects and maps, whose shape is in `spec`. */
+export type ColumnType =
+  | 'boolean'
+  | 'integer'
+  | 'long'
+  | 'float'
+  | 'double'
+  | 'string'
+  | 'binary'
+  | 'datetime'
+  | 'json';
 
 export interface SignatureColumn {
   readonly name: string;
@@ -186,6 +223,21 @@ export interface SignatureColumn {
   readonly required: boolean;
   /** -1 or absent: one value a row; n: a list of n values a row. */
   readonly width?: number;
+  /** A tensor: the sizes of one row's value, outermost first, -1 where any will do; `[]` is one number a row. */
+  readonly shape?: readonly number[];
+  /** A nested type (`{"type": "array", "items": ...}`) or a tensor's (`{"dtype": "uint8", "shape": [-1, 28]}`) as the signature has it. */
+  readonly spec?: JsonObject;
+  /** The signature has no name for it: `name` was made up, and the model wants the bare value. */
+  readonly isUnnamed?: boolean;
+}
+
+/** A parameter of inference: the same for all rows of a request. */
+export interface SignatureParam {
+  readonly name: string;
+  readonly type: Exclude<ColumnType, 'binary'>;
+  readonly default: Json;
+  /** A list of values; absent: one value. */
+  readonly isList?: boolean;
 }
 
 /** DuckDB's names of the column types. */
@@ -196,12 +248,17 @@ export const DUCKDB_COLUMN_TYPES: Readonly<Record<ColumnType, string>> = {
   float: 'FLOAT',
   double: 'DOUBLE',
   string: 'VARCHAR',
+  binary: 'BLOB',
+  datetime: 'TIMESTAMP',
+  json: 'JSON',
 };
 
 /** What goes into a custom model and what comes out; the order of inputs is the order of positional features. */
 export interface Signature {
   readonly inputs: readonly SignatureColumn[];
   readonly outputs: readonly SignatureColumn[];
+  /** Absent: none, and none are taken. */
+  readonly params?: readonly SignatureParam[];
 }
 
 export interface ModelVersion {
@@ -231,6 +288,14 @@ export interface ModelInspection {
   readonly signature?: Signature;
   readonly dimensions?: number;
   readonly options: JsonObject;
+  /** The file an engine opens, relative to a folder that was given; absent: the registry looks for it. */
+  readonly mainFile?: string;
+  /** A temporary file or folder to take in place of what was given (an unpacked archive, a converted model). */
+  readonly files?: string;
+  /** MLflow's name of what was chosen (`onnx`, `python_function`). */
+  readonly flavour?: string;
+  /** For the person who registers it: what was chosen or changed, and why. */
+  readonly notes?: readonly string[];
 }
 
 export interface RegisteredModel {
@@ -254,6 +319,14 @@ export interface Target {
   readonly endpointId?: string;
   readonly servedEntityId?: string;
   readonly configVersion?: number;
+  /**
+   * An answer may depend on who asks, as agents ask others in their caller's name: answers are not shared between
+   * principals, and not kept unless the caller asks for that.
+   */
+  readonly isPersonal?: boolean;
+  /** Of its served entity. */
+  readonly scaling?: Scaling;
+  readonly environment?: Readonly<Record<string, string>>;
   /** That of the external model, or of the price table. Absent for an external model: not known. */
   readonly price?: Price;
 }

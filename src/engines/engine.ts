@@ -1,8 +1,21 @@
 // What an engine is: it opens a target and gives a runner that answers batches. Engines know no cache, no
 // retry, no limits: they make one attempt and say honestly what came of it.
-import type { AnswerItem, Input, Output, Parameters, StreamEvent, Task, TokenUsage } from '#core/call.ts';
+import type {
+  AnswerItem,
+  Budget,
+  CacheMode,
+  Input,
+  Origin,
+  Output,
+  Parameters,
+  Principal,
+  StreamEvent,
+  Task,
+  TokenUsage,
+} from '#core/call.ts';
 import type { EngineKind, Signature, Target } from '#core/endpoint.ts';
 import type { ServingError } from '#core/errors.ts';
+import type { Json } from '#core/json.ts';
 import type { Log } from '#core/log.ts';
 
 /** What engines are given from outside. Secrets are resolved when used and never kept. */
@@ -18,6 +31,30 @@ export interface EngineContext {
   readonly notify: (line: string) => void;
   /** Bytes so far and in all, while weights are fetched. */
   readonly onDownloadProgress?: (modelId: string, doneBytes: number, totalBytes: number) => void;
+  /** Where environments of Python are built; absent: in a directory of their own among temporary files. */
+  readonly environmentsDir?: string;
+  /** The interpreter that was configured (`DUCKSERVE_PYTHON`). */
+  readonly python?: string;
+  /** Threads of one run of an ONNX model (`DUCKSERVE_ONNX_THREADS`). Absent: one a core, at most four. */
+  readonly onnxThreads?: number;
+  /**
+   * Asks an endpoint of the same registry as `caller`: with the caller's permissions, limits and budgets, and a usage
+   * row in its name. Throws for the whole call; the failure of the input is a value. Absent: nobody can be asked.
+   */
+  readonly ask?: (question: AskedByModel) => Promise<AnswerItem>;
+  /** The same as events; chat and completions. */
+  readonly askStream?: (question: AskedByModel) => Promise<AsyncIterable<StreamEvent>>;
+}
+
+export interface AskedByModel {
+  readonly endpoint: string;
+  readonly task: Task;
+  readonly input: Input;
+  readonly parameters?: Parameters;
+  readonly caller: Caller;
+  readonly signal?: AbortSignal;
+  /** Absent: `on` where asking again would give the same, else `off`. */
+  readonly cache?: CacheMode;
 }
 
 export interface Engine {
@@ -32,6 +69,23 @@ export interface Batch {
   readonly inputs: readonly Input[];
   readonly parameters: Parameters;
   readonly signal: AbortSignal;
+  /** Who asks. Present for targets that are `isPersonal`, whose batches have one input. */
+  readonly caller?: Caller;
+}
+
+/** In whose name a model asks other endpoints. */
+export interface Caller {
+  readonly principal: Principal;
+  readonly origin: Origin;
+  /** Of the call that the model answers; 0 for one that no model has asked. */
+  readonly depth: number;
+  /** Of the call that the model answers: usage rows of what it asks name it. */
+  readonly callId?: string;
+  readonly endpoint?: string;
+  readonly clientRequestId?: string;
+  readonly usageContext?: Readonly<Record<string, string>>;
+  /** That of a statement or session; what the model asks is paid from it, too. */
+  readonly budget?: Budget;
 }
 
 /** One item for each input, in order. A failure of the whole attempt is thrown as ServingError instead. */
@@ -53,6 +107,8 @@ export interface RunnerLimits {
   readonly isAdaptive: boolean;
   /** True: inputs of one invoke are padded to the longest, so the queue sorts by length before it cuts batches. */
   readonly isPadded: boolean;
+  /** True: what two inputs begin with is computed once if they come one after the other; the queue sorts by text. */
+  readonly sharesPrefixes?: boolean;
 }
 
 export interface Runner {
@@ -67,6 +123,8 @@ export interface Runner {
   readonly local?: LocalRunner;
   /** Present when requests of the OpenAI API may be passed on to it as they are. */
   readonly relay?: ByteRelay;
+  /** Resolves, once, when it can answer no more (its process has died): serving opens another. Never rejects. */
+  readonly lost?: Promise<ServingError>;
   close(): Promise<void>;
 }
 
@@ -124,7 +182,8 @@ export interface FeatureColumn {
 /** Predictions of one output column for one chunk. */
 export interface PredictionColumn {
   readonly name: string;
-  readonly values: Float64Array | readonly (string | number | boolean | null | readonly number[])[];
+  /** Lists (of lists) for tensors; an object by label where a model gives maps. NaN inside them is NULL. */
+  readonly values: Float64Array | readonly Json[];
 }
 
 export interface LocalRunner {

@@ -83,6 +83,7 @@ function planFor(variant: Variant): AiFunction['plan'] {
       task,
       parameters: taskParameters(task, options),
       cache: options.cache ?? context.cache,
+      ...(options.cache === null ? {} : { isCacheChosen: true }),
       input: inputFor(task, request),
     };
     const value = (item: AnswerItem | undefined) => sqlValueOf(item, task, options);

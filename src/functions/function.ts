@@ -17,6 +17,8 @@ export interface Question {
   readonly task: Task;
   readonly parameters: Parameters;
   readonly cache: CacheMode;
+  /** The row names the cache mode itself; else it is the session's. */
+  readonly isCacheChosen?: boolean;
   readonly input: Input;
 }
 

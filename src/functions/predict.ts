@@ -73,8 +73,8 @@ export const predictBoolean = predictAs('_predict_boolean', 'BOOLEAN');
 export function predictionType(signature: Signature | undefined): string | undefined {
   const outputs = signature?.outputs ?? [];
   if (outputs.length === 0) return undefined;
-  const typeOf = (output: (typeof outputs)[number]) =>
-    DUCKDB_COLUMN_TYPES[output.type] + (output.width !== undefined && output.width >= 0 ? '[]' : '');
+  const typeOf = ({ type, shape, width = -1 }: (typeof outputs)[number]) =>
+    DUCKDB_COLUMN_TYPES[type] + (shape ? '[]'.repeat(shape.length) : width >= 0 ? '[]' : '');
   if (outputs.length === 1) return typeOf(outputs[0] as (typeof outputs)[number]);
   return `STRUCT(${outputs.map((output) => `"${output.name.replaceAll('"', '""')}" ${typeOf(output)}`).join(', ')})`;
 }

@@ -2,20 +2,31 @@
 // A copy appears whole or not at all. What a model is for is not decided here.
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
-import { cp, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join, relative, resolve, sep } from 'node:path';
+import { cp, mkdir, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { ServingError } from '#core/errors.ts';
 import { sha256Hex } from '#core/fingerprint.ts';
 
 export interface StoredArtifact {
   /** Main file, relative to the directory of artifacts. */
   readonly source: string;
-  /** Of the main file. */
+  /** Of the main file; of all files together where the others say what the model answers as much as that one. */
   readonly sha256: string;
   /** Of all files together. */
   readonly sizeBytes: number;
 }
 
+export interface StoreOptions {
+  /** Which file of a folder an engine opens; absent: the first that looks like a model. */
+  readonly mainFile?: string;
+  /** The model is what all its files say, as programs are. Always so for directories with an MLmodel. */
+  readonly countsAllFiles?: boolean;
+  /** The files are nobody else's: they are moved, not copied. */
+  readonly isOurs?: boolean;
+}
+
+const MLMODEL = 'MLmodel';
+const STALE_AFTER_MS = 24 * 60 * 60 * 1000;
 /** Files that belong to a model when they lie beside its file. */
 const SIDECARS = [
   'signature.json',
@@ -31,24 +42,45 @@ const SIDECARS = [
 /** Which file of a folder is the model, best first; otherwise the first by name that ends so. */
 const MAIN_FILES = ['model.onnx', 'onnx/model.onnx', 'model_quantized.onnx', 'onnx/model_quantized.onnx'];
 
-/** Copies a model file with what lies beside it, or a folder, to `<artifactsDir>/<sha256>/`. */
-export async function storeArtifact(path: string, artifactsDir: string): Promise<StoredArtifact> {
-  const from = resolve(path);
+/**
+ * Copies a model file with what lies beside it, or a folder, to `<artifactsDir>/<sha256>/`. Of a directory with an
+ * MLmodel everything is copied, and nothing that lies outside: links that lead out are refused.
+ */
+export async function storeArtifact(
+  path: string,
+  artifactsDir: string,
+  options: StoreOptions = {},
+): Promise<StoredArtifact> {
+  const given = resolve(path);
+  const from = basename(given) === MLMODEL ? dirname(given) : given;
   const staging = join(artifactsDir, `.incoming-${randomUUID()}`);
   try {
-    await mkdir(staging, { recursive: true, mode: 0o700 });
-    const main = await copyModel(from, staging);
+    if (!existsSync(from)) {
+      throw new ServingError('INVALID_PARAMETER', `There is no file or folder ${from}.`);
+    }
+    const isDirectory = (await stat(from)).isDirectory();
+    const isWhole = isDirectory && existsSync(join(from, MLMODEL));
+    if (isWhole) await refuseLinksOut(from);
+    await mkdir(artifactsDir, { recursive: true, mode: 0o700 });
+    if (options.isOurs === true && isDirectory) await rename(from, staging);
+    else {
+      await mkdir(staging, { recursive: true, mode: 0o700 });
+      if (isDirectory) await copyFolder(from, staging, isWhole);
+      else await copyFile(from, staging);
+    }
+    const main = isDirectory ? (options.mainFile ?? (await mainFileOf(staging, from))) : basename(from);
     const files = await digestFiles(staging);
     const mainFile = files.find((file) => file.name === main);
     if (mainFile === undefined) throw new Error(`${main} is not a file`);
-    const name =
-      files.length === 1
-        ? mainFile.sha256
-        : sha256Hex(files.map((file) => `${file.sha256} ${file.name}`).join('\n'));
+    const digest = sha256Hex(files.map((file) => `${file.sha256} ${file.name}`).join('\n'));
+    // Weights of ONNX that are too large for its own file lie beside it.
+    const hasOuterWeights = files.some((file) => /[._]data$/.test(file.name));
+    const countsAll = isWhole || options.countsAllFiles === true || hasOuterWeights;
+    const name = files.length === 1 && !isWhole ? mainFile.sha256 : digest;
     await publish(staging, join(artifactsDir, name));
     return {
       source: `${name}/${main}`,
-      sha256: mainFile.sha256,
+      sha256: countsAll ? digest : mainFile.sha256,
       sizeBytes: files.reduce((sum, file) => sum + file.sizeBytes, 0),
     };
   } catch (error) {
@@ -64,6 +96,23 @@ export async function storeArtifact(path: string, artifactsDir: string): Promise
   }
 }
 
+/** Removes what a process that was killed has left half copied or unpacked. */
+export async function removeStale(artifactsDir: string, nowMs: number): Promise<void> {
+  const names = await readdir(artifactsDir).catch(() => []);
+  for (const name of names) {
+    if (!/^\.(incoming|unpacked)-/.test(name)) continue;
+    const path = join(artifactsDir, name);
+    const found = await stat(path).catch(() => undefined);
+    if (found !== undefined && nowMs - found.mtimeMs > STALE_AFTER_MS)
+      await rm(path, { recursive: true, force: true });
+  }
+}
+
+/** A folder that does not exist yet, for what an archive holds; whoever asks for one removes it. */
+export function scratchFolder(artifactsDir: string): string {
+  return join(artifactsDir, `.unpacked-${randomUUID()}`);
+}
+
 /** Removes the directory of an artifact that no version uses any more. */
 export async function removeArtifact(source: string, artifactsDir: string): Promise<void> {
   await rm(join(artifactsDir, artifactName(source)), { recursive: true, force: true });
@@ -74,22 +123,54 @@ export function artifactName(source: string): string {
   return source.split('/')[0] ?? source;
 }
 
-/** Gives the main file, relative to `to`, with `/` between its parts. */
-async function copyModel(from: string, to: string): Promise<string> {
-  if (!existsSync(from)) throw new ServingError('INVALID_PARAMETER', `There is no file or folder ${from}.`);
-  if ((await stat(from)).isDirectory()) {
-    // Folders of model hubs hold links into a cache: what they point to is copied.
-    const filter = (source: string) => source === from || !basename(source).startsWith('.');
-    await cp(from, to, { recursive: true, dereference: true, filter });
-    return mainFileOf(to, from);
-  }
+async function copyFolder(from: string, to: string, isWhole: boolean): Promise<void> {
+  // Folders of model hubs hold links into a cache: what they point to is copied.
+  const filter = (source: string) => isWhole || source === from || !basename(source).startsWith('.');
+  await cp(from, to, { recursive: true, dereference: true, filter });
+}
+
+async function copyFile(from: string, to: string): Promise<void> {
   const file = basename(from);
   await cp(from, join(to, file), { dereference: true });
   for (const name of [...SIDECARS, `${file}.data`, `${file}_data`]) {
     const sidecar = join(dirname(from), name);
     if (name !== file && existsSync(sidecar)) await cp(sidecar, join(to, name), { dereference: true });
   }
-  return file;
+}
+
+/**
+ * Throws INVALID_PARAMETER for links that lead out of the directory or to a folder (which may hold the link), and for
+ * what is neither file nor folder.
+ */
+async function refuseLinksOut(folder: string): Promise<void> {
+  const root = await realpath(folder);
+  // Not readdir's own recursion: it goes into what links point to.
+  const walk = async (inner: string): Promise<void> => {
+    for (const entry of await readdir(join(root, inner), { withFileTypes: true })) {
+      const name = join(inner, entry.name);
+      if (entry.isDirectory()) await walk(name);
+      else if (!entry.isFile()) {
+        const problem = entry.isSymbolicLink()
+          ? await linkProblem(root, name)
+          : 'neither a file nor a folder';
+        if (problem === undefined) continue;
+        throw new ServingError(
+          'INVALID_PARAMETER',
+          `${join(folder, name)} is ${problem}. Put the file itself there, or remove it.`,
+        );
+      }
+    }
+  };
+  await walk('');
+}
+
+async function linkProblem(root: string, name: string): Promise<string | undefined> {
+  const target = await realpath(join(root, name)).catch(() => undefined);
+  if (target === undefined) return 'a link that leads nowhere';
+  const inner = relative(root, target);
+  if (inner === '..' || inner.startsWith(`..${sep}`) || isAbsolute(inner))
+    return 'a link that leads out of the model directory';
+  return (await stat(target)).isFile() ? undefined : 'a link to a folder';
 }
 
 async function mainFileOf(folder: string, shownPath: string): Promise<string> {

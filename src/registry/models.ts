@@ -1,4 +1,5 @@
 // Registered models: their versions, aliases and files. What a file is, an engine says; how it runs is not known here.
+import { rm } from 'node:fs/promises';
 import { join, relative, resolve, sep } from 'node:path';
 import { LOCAL_OWNER, type Principal, type Task } from '#core/call.ts';
 import type { Clock } from '#core/clock.ts';
@@ -6,7 +7,14 @@ import type { EngineKind, ModelInspection, ModelVersion, RegisteredModel } from 
 import { ServingError } from '#core/errors.ts';
 import type { JsonObject } from '#core/json.ts';
 import type { Log } from '#core/log.ts';
-import { artifactName, removeArtifact, type StoredArtifact, storeArtifact } from './artifacts.ts';
+import {
+  artifactName,
+  removeArtifact,
+  removeStale,
+  type StoredArtifact,
+  scratchFolder,
+  storeArtifact,
+} from './artifacts.ts';
 import { type Changes, putEndpoint, putModel, putModelVersion } from './changes.ts';
 import { byName, type Contents, type StoredModel } from './contents.ts';
 import { EMBEDDED_PREFIX } from './embedded.ts';
@@ -14,8 +22,14 @@ import { newId } from './endpoint-config.ts';
 import { newEndpoint } from './new-endpoint.ts';
 import { parseName } from './schemas.ts';
 
-/** Throws INVALID_PARAMETER for what cannot be run. */
-export type InspectModel = (path: string) => Promise<ModelInspection>;
+/** Throws INVALID_PARAMETER for what cannot be run, MODEL_NOT_AVAILABLE where what runs it is missing. */
+export type InspectModel = (path: string, request: InspectRequest) => Promise<ModelInspection>;
+
+export interface InspectRequest
+  extends Pick<RegisterOptions, 'engine' | 'allowCode' | 'convert' | 'options'> {
+  /** For files that are made of what was given, `ModelInspection.files`. Does not exist; removed afterwards. */
+  readonly unpackInto: string;
+}
 
 export interface RegisterOptions {
   readonly alias?: string;
@@ -29,6 +43,12 @@ export interface RegisterOptions {
   /** Default true: an endpoint of the model's name that serves its newest version, unless the name is taken. */
   readonly createsEndpoint?: boolean;
   readonly principal?: Principal;
+  /** Models that are programs (Python, pickles, modules) are taken; without it they are refused with what would run. */
+  readonly allowCode?: boolean;
+  /** A model that needs Python is turned into one that does not, where that can be done. */
+  readonly convert?: boolean;
+  /** Hears what the inspection found, when it is registered. */
+  readonly onFound?: (found: ModelInspection) => void;
 }
 
 export interface ListedModel {
@@ -70,22 +90,24 @@ export class Models {
     parseName(name, 'The name of a model');
     if (options.alias !== undefined) parseAlias(options.alias);
     this.#refuseEmbedded(name);
-    const inspection = await this.#options.inspectModel(resolve(path));
-    const found = {
-      ...inspection,
-      engine: options.engine ?? inspection.engine,
-      task: options.task ?? inspection.task,
-    };
-    return this.#changes.inTurn(async () => {
-      this.#refuseOtherTask(name, found.task);
-      const artifact = await storeArtifact(path, this.#artifactsDir);
-      try {
-        return await this.#write(name, artifact, found, options);
-      } catch (error) {
-        await this.#removeUnusedArtifact(artifactName(artifact.source));
-        throw error;
-      }
-    });
+    await removeStale(this.#artifactsDir, this.#options.clock.now());
+    const scratch = scratchFolder(this.#artifactsDir);
+    try {
+      const inspection = await this.#options.inspectModel(resolve(path), {
+        unpackInto: scratch,
+        ...pick(options, 'engine', 'allowCode', 'convert', 'options'),
+      });
+      const found = {
+        ...inspection,
+        engine: options.engine ?? inspection.engine,
+        task: options.task ?? inspection.task,
+      };
+      const version = await this.#store(name, path, found, options);
+      options.onFound?.(found);
+      return version;
+    } finally {
+      await rm(scratch, { recursive: true, force: true });
+    }
   }
 
   setAlias(model: string, alias: string, version: string): Promise<void> {
@@ -118,6 +140,28 @@ export class Models {
         { kind: 'model', name: model },
       );
       await this.#removeUnusedArtifact(this.#artifactOf(version));
+    });
+  }
+
+  #store(
+    name: string,
+    path: string,
+    found: ModelInspection,
+    options: RegisterOptions,
+  ): Promise<ModelVersion> {
+    return this.#changes.inTurn(async () => {
+      this.#refuseOtherTask(name, found.task);
+      const artifact = await storeArtifact(found.files ?? path, this.#artifactsDir, {
+        isOurs: found.files !== undefined,
+        countsAllFiles: found.engine === 'module',
+        ...(found.mainFile === undefined ? {} : { mainFile: found.mainFile }),
+      });
+      try {
+        return await this.#write(name, artifact, found, options);
+      } catch (error) {
+        await this.#removeUnusedArtifact(artifactName(artifact.source));
+        throw error;
+      }
     });
   }
 
@@ -230,6 +274,13 @@ export class Models {
   #artifactOf({ source }: ModelVersion): string {
     return artifactName(relative(this.#artifactsDir, source).split(sep).join('/'));
   }
+}
+
+/** The members that are there. */
+function pick<T extends object, K extends keyof T>(from: T, ...names: readonly K[]): Pick<T, K> {
+  return Object.fromEntries(
+    names.flatMap((name) => (from[name] === undefined ? [] : [[name, from[name]]])),
+  ) as Pick<T, K>;
 }
 
 function parseAlias(alias: string): void {

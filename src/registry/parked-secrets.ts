@@ -6,6 +6,7 @@ import type { Endpoint, ExternalModel, ServedEntity } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
 import type { RegistryChange } from '#storage/registry-store.ts';
 import type { SecretStore } from '#storage/secret-store.ts';
+import { environmentOf } from './entity-scaling.ts';
 import { SECRET_PATHS, secretAt } from './external-model-schema.ts';
 import type { ServedEntitySpec } from './schemas.ts';
 
@@ -113,15 +114,26 @@ export function refuseForeignReferences(
   current: readonly ServedEntity[],
 ): void {
   if (principal.isAdmin) return;
-  const known = new Set(current.flatMap(({ externalModel }) => usesOf(externalModel)));
-  for (const { externalModel } of entities) {
-    const foreign = usesOf(externalModel).find((use) => !known.has(use));
+  const known = new Set(current.flatMap(usesOfEntity));
+  for (const entity of entities) {
+    const foreign = usesOfEntity(entity).find((use) => !known.has(use));
     if (foreign === undefined) continue;
+    const { externalModel, entityName } = entity;
     throw new ServingError(
       'PERMISSION_DENIED',
-      `'${principal.name}' may not use ${foreign.split(' -> ')[0]} for model '${externalModel?.name}': only admins give references to secrets and environment variables of the server, or change where one is sent. Give the key itself in plain text (it is kept encrypted), or ask an admin.`,
+      `'${principal.name}' may not use ${foreign.split(' -> ')[0]} for model '${externalModel?.name ?? entityName}': only admins give references to secrets and environment variables of the server, or change where one is sent. Give the key itself in plain text (it is kept encrypted), or ask an admin.`,
     );
   }
+}
+
+/** A model of this machine reads what its environment holds, as code of whoever has registered it. */
+function usesOfEntity(entity: ServedEntitySpec | ServedEntity): readonly string[] {
+  const { externalModel, entityName, entityVersion } = entity;
+  const values = Object.values(environmentOf(entity) ?? {});
+  const references = values.flatMap((value) => value.match(/\{\{[^{}]*\}\}/g) ?? []);
+  const place = JSON.stringify([entityName ?? null, entityVersion ?? null]);
+  const own = references.map((reference) => `${reference.replaceAll(/\s/g, '')} -> ${place}`);
+  return [...usesOf(externalModel), ...own];
 }
 
 type AnyModel = ServedEntitySpec['externalModel'] | ServedEntity['externalModel'];

@@ -8,6 +8,7 @@ import type { JsonObject } from '#core/json.ts';
 import { type ExternalModelSpec, externalModelSchema } from './external-model-schema.ts';
 import { gatewaySchema } from './gateway-schema.ts';
 import { parseShape } from './parse.ts';
+import { environmentSchema, ownFieldProblem, scalingSchema } from './scaling-schema.ts';
 
 const NAME = /^[A-Za-z0-9_-]{1,63}$/;
 const NAME_RULE = 'must be 1 to 63 letters, digits, - or _';
@@ -23,6 +24,8 @@ const servedEntity = z
     externalModel: externalModelSchema.optional(),
     entityName: z.string().min(1).max(256).optional(),
     entityVersion: z.union([z.string().min(1).max(64), z.int().positive().transform(String)]).optional(),
+    scaling: scalingSchema.optional(),
+    environment: environmentSchema.optional(),
     settings: settings.optional(),
   })
   .superRefine((entity, context) => {
@@ -38,6 +41,11 @@ const servedEntity = z
         path: ['entityVersion'],
         message: 'does not go with externalModel',
       });
+    }
+    const problem =
+      entity.externalModel === undefined ? undefined : ownFieldProblem(entity as ServedEntitySpec);
+    if (problem !== undefined) {
+      context.addIssue({ code: 'custom', path: [problem.field], message: problem.message });
     }
   });
 

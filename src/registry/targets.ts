@@ -12,6 +12,7 @@ import type {
 import { ServingError } from '#core/errors.ts';
 import { sha256Hex } from '#core/fingerprint.ts';
 import { canonicalJson } from '#core/json.ts';
+import { environmentOf, scalingOf } from './entity-scaling.ts';
 
 export interface Resolution {
   readonly endpoint: Endpoint;
@@ -96,12 +97,17 @@ function toTarget(
     };
   }
   const modelVersion = findVersion(entity.entityName ?? '', entity.entityVersion);
+  const scaling = scalingOf(entity, modelVersion);
+  const environment = environmentOf(entity);
   return {
     ...shared,
     engine: modelVersion.engine,
-    fingerprint: versionFingerprint(modelVersion),
+    fingerprint: versionFingerprint(modelVersion, environment),
     model: `${modelVersion.model}@${modelVersion.version}`,
     modelVersion,
+    ...(isAgent(modelVersion) ? { isPersonal: true } : {}),
+    ...(scaling === undefined ? {} : { scaling }),
+    ...(environment === undefined ? {} : { environment }),
   };
 }
 
@@ -131,8 +137,21 @@ function externalFingerprint(model: ExternalModel): string {
 /** Options that change how fast an answer comes, not what it says. */
 const PACE_OPTIONS = new Set(['threads', 'maxConcurrency', 'latencyMs']);
 
-/** The content of a model is its identity, not its name: a version registered twice shares its answers. */
-function versionFingerprint({ engine, task, sha256, options, signature }: ModelVersion): string {
+/** Agents ask other endpoints in the name of who asks them. */
+function isAgent({ engine, options }: ModelVersion): boolean {
+  return (
+    engine === 'module' || (options.agent !== undefined && options.agent !== null && options.agent !== false)
+  );
+}
+
+/**
+ * The content of a model is its identity, not its name: a version registered twice shares its answers. So is the
+ * environment of its process; how many replicas there are is not.
+ */
+function versionFingerprint(
+  { engine, task, sha256, options, signature }: ModelVersion,
+  environment: Readonly<Record<string, string>> | undefined,
+): string {
   const telling = Object.fromEntries(Object.entries(options).filter(([name]) => !PACE_OPTIONS.has(name)));
-  return sha256Hex(canonicalJson({ engine, task, sha256, options: telling, signature }));
+  return sha256Hex(canonicalJson({ engine, task, sha256, options: telling, signature, environment }));
 }

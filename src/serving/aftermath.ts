@@ -160,6 +160,11 @@ export class Aftermath {
 
   close(reason: ServingError): void {
     for (const batch of [...this.#unfinished]) batch.abort(reason);
+    this.giveUpReady(reason);
+  }
+
+  /** There is nobody to ask them again. */
+  giveUpReady(reason: ServingError): void {
     for (const batch of [...this.#halves.splice(0), ...this.#again.clear()]) this.#giveUp(batch, reason);
   }
 

@@ -85,6 +85,11 @@ export class CallRun {
     return this.resolution.target;
   }
 
+  /** Whether one of those that may answer looks at who asks. */
+  get isPersonal(): boolean {
+    return this.target.isPersonal === true || this.#fallbacks.some(({ isPersonal }) => isPersonal);
+  }
+
   /** Undefined while the call is not resolved; a usage row is written all the same. */
   get knownTarget(): Target | undefined {
     return this.#answeredBy ?? this.#resolution?.target;

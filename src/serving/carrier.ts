@@ -11,7 +11,7 @@ import type { CallRun } from './call-run.ts';
 import { refusalOf } from './door-keeper.ts';
 import { inputLength, outputLength } from './inputs.ts';
 import type { Ledger } from './ledger.ts';
-import { keyOf, readsStore, scopeOf, storedItem } from './look-up.ts';
+import { cacheModeOf, keyOf, readsStore, scopeOf, storedItem } from './look-up.ts';
 import type { OpenTargets } from './open-targets.ts';
 import type { GoodItem, QueueSink } from './outcomes.ts';
 import { requirePrice } from './price.ts';
@@ -50,14 +50,17 @@ export class Carrier implements QueueSink {
     try {
       let queue = this.#targets.get(target);
       // Closed while it was opening: the registry has changed. The call was resolved before and is carried out.
-      while (!queue || queue.isClosed) queue = await this.#targets.open(target);
+      const count = () => questions.filter(isUrgent).length;
+      while (!queue || queue.isClosed) queue = await this.#targets.openFor(target, count);
       // Who waits may have changed meanwhile.
       const awaited = questions.filter(({ waiters }) => waiters.length > 0);
       for (const question of awaited) question.promotePayer();
       for (const [payer, own] of byPayer(awaited)) this.#enqueue(queue, payer, own);
     } catch (thrown) {
+      const error = toServingError(thrown);
+      if (error.code === 'QUEUE_FULL') return this.failed(questions, error);
       const runs = new Set(questions.flatMap(({ waiters }) => waiters.map(({ run }) => run)));
-      for (const run of runs) this.abandon(run, toServingError(thrown));
+      for (const run of runs) this.abandon(run, error);
     }
   }
 
@@ -175,7 +178,8 @@ export class Carrier implements QueueSink {
   /** The fallback is another model: its answers have keys of their own, and may be stored already. */
   async #moveTo(target: Target, payer: CallRun, questions: readonly Question[], error: ServingError) {
     const { call, terms } = payer;
-    const scope = scopeOf(target, call.task, call.parameters, terms.guard);
+    const scope = scopeOf(target, call, terms.guard, payer.isPersonal);
+    const isRead = readsStore(cacheModeOf(call, payer.isPersonal));
     const missing: Question[] = [];
     for (const question of questions) {
       this.#forget(question);
@@ -183,7 +187,7 @@ export class Carrier implements QueueSink {
       question.target = target;
       question.batch = undefined;
       question.key = keyOf(scope, question.input);
-      const stored = readsStore(call.cache) ? this.#options.answers.get(question.key) : undefined;
+      const stored = isRead ? this.#options.answers.get(question.key) : undefined;
       if (stored) this.#settle(question, storedItem(stored));
       else missing.push(question);
     }
@@ -236,4 +240,9 @@ export class Carrier implements QueueSink {
       }
     }
   }
+}
+
+/** Somebody waits for it on a connection. */
+function isUrgent({ waiters }: Question): boolean {
+  return waiters.some(({ run }) => !run.isPatient);
 }

@@ -16,7 +16,7 @@ const STILL_AS_MANY = 0.6;
 const MAX_NOISE = 0.5;
 
 export class ConcurrencyLimit {
-  readonly #max: number;
+  #max: number;
   readonly #isAdaptive: boolean;
   #cap = Number.POSITIVE_INFINITY;
   #limit: number;
@@ -48,6 +48,12 @@ export class ConcurrencyLimit {
   /** At most this many from now on, whatever was found out: the rest is lent to other processes. */
   capAt(places: number): void {
     this.#cap = places;
+  }
+
+  /** An exact limit that has changed, as there are more or fewer replicas; 0: none. */
+  resize(places: number): void {
+    this.#max = places;
+    this.#limit = places;
   }
 
   get inFlight(): number {

@@ -1,5 +1,6 @@
 // Whether somebody who waits on a connection is let into the queue of a target. What cannot be answered in time is
 // refused at once, so that those who are let in are answered and nobody pays for answers that nobody awaits.
+import type { Target } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
 import type { CallRun } from './call-run.ts';
 import type { RetryPolicy } from './retry.ts';
@@ -19,12 +20,39 @@ export function refusalOf(
   nowMs: number,
 ): ServingError | undefined {
   if (isPatient) return undefined;
+  const failure = queue.replicas?.failure;
+  if (failure) return failure;
   const pauseMs = queue.pace.pausedUntilMs - nowMs;
   if (pauseMs > 0 && (hasFallback || pauseMs > policy.maxQueueMs || nowMs + pauseMs >= deadlineMs)) {
     return pausedError(queue, pauseMs);
   }
   if (hasFallback && queue.isSick && !queue.pace.mayProbe()) return restingError(queue);
-  return crowdError(queue, deadlineMs, policy, nowMs);
+  return fullError(queue) ?? crowdError(queue, deadlineMs, policy, nowMs);
+}
+
+/** More than the served entity lets wait. Those whose place is free do not wait. */
+function fullError({ crowd, depth, limits, replicas, speed, target }: TargetQueue): ServingError | undefined {
+  const most = replicas?.plan.maxQueue;
+  if (most === undefined || !replicas) return undefined;
+  const free = Math.max(0, depth.limit - depth.inFlight) * limits.maxInputs;
+  if (crowd.urgent < most + free) return undefined;
+  const waitMs = speed.waitMs(crowd.ahead, depth.limit, limits.maxInputs) + replicas.startLeftMs;
+  return queueFullError(target, crowd.urgent, most, waitMs);
+}
+
+/** `waitMs`: until those who wait are likely to be answered. */
+export function queueFullError(
+  { endpoint, servedEntity }: Target,
+  waiting: number,
+  most: number,
+  waitMs: number,
+): ServingError {
+  const retryAfterMs = Math.max(MIN_RETRY_AFTER_MS, Math.ceil(waitMs));
+  return new ServingError(
+    'QUEUE_FULL',
+    `'${servedEntity}' of endpoint '${endpoint}' has ${waiting} inputs waiting, and at most ${most} may. Try again in ${retryAfterMs} ms, or raise its max_queue or max_replicas.`,
+    { retryAfterMs, details: { waiting, max_queue: most } },
+  );
 }
 
 function crowdError(
@@ -37,12 +65,14 @@ function crowdError(
   const waitMs = speed.waitMs(crowd.ahead, depth.limit, limits.maxInputs);
   // With a margin: a queue as long as the deadline answers everybody a moment too late.
   const isTooLate = nowMs + WAIT_MARGIN * waitMs + 2 * (speed.requestMs ?? 0) > deadlineMs;
-  if (crowd.urgent < policy.maxQueue && waitMs <= policy.maxQueueMs && !isTooLate) return undefined;
+  // Rows that travel together are one request: a table of a thousand is no crowd.
+  const waiting = Math.ceil(crowd.urgent / limits.maxInputs);
+  if (waiting < policy.maxQueue && waitMs <= policy.maxQueueMs && !isTooLate) return undefined;
   const retryAfterMs = Math.max(MIN_RETRY_AFTER_MS, Math.ceil(Math.min(waitMs, policy.maxQueueMs)));
   return new ServingError(
     'OVERLOADED',
-    `'${target.servedEntity}' of endpoint '${target.endpoint}' has ${crowd.urgent} requests waiting, more than it can answer in time. Try again in ${retryAfterMs} ms, or ask less at once.`,
-    { retryAfterMs, details: { waiting: crowd.urgent, wait_ms: Math.round(waitMs) } },
+    `'${target.servedEntity}' of endpoint '${target.endpoint}' has ${waiting} requests waiting, more than it can answer in time. Try again in ${retryAfterMs} ms, or ask less at once.`,
+    { retryAfterMs, details: { waiting, wait_ms: Math.round(waitMs) } },
   );
 }
 

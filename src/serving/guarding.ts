@@ -55,7 +55,7 @@ export function guardOutcomes(
 async function judge(guard: Guard, call: Call, output: Output): Promise<Output | ServingError> {
   if (!guard.output || !('finishReason' in output)) return output;
   try {
-    return await guard.output(call, output);
+    return await guard.output(call, withoutCustom(output));
   } catch (thrown) {
     return toServingError(thrown);
   }
@@ -70,6 +70,13 @@ export function guardEvents(
   if (guard?.stream) return guard.stream(call, events)[Symbol.asyncIterator]();
   if (guard?.output) return guardWhole(guard, call, events);
   return events[Symbol.asyncIterator]();
+}
+
+/** Guards read text; what an agent gives beside it would pass unread. */
+function withoutCustom(output: Output): Output {
+  if (!('customOutputs' in output)) return output;
+  const { customOutputs: _unread, ...rest } = output;
+  return rest;
 }
 
 async function* guardWhole(

@@ -40,7 +40,8 @@ export function siftItems(batch: Batch, items: readonly RunItem[]): Outcome[] {
 }
 
 function siftItem(batch: Batch, question: Question, item: RunItem): Outcome {
-  if (!item.ok) return { question, error: item.error, isFinal: false };
+  // An agent may have acted before it failed: it is not made to act again, nor another in its place.
+  if (!item.ok) return { question, error: item.error, isFinal: question.target.isPersonal === true };
   batch.bill(question, item.usage);
   if (question.target.externalModel && isEmptyAnswer(item.output, item.usage)) {
     return { question, error: emptyAnswer(question.target.model), isFinal: false };

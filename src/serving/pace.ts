@@ -27,6 +27,10 @@ export class Pace {
     this.#limit.capAt(places);
   }
 
+  resize(places: number): void {
+    this.#limit.resize(places);
+  }
+
   get inFlight(): number {
     return this.#limit.inFlight;
   }

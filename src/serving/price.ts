@@ -31,6 +31,8 @@ export function requirePrice(target: Target, budget: Budget | undefined): void {
 
 /** Upper bound of one request. A call is one input sent once, so an input that is retried counts again. */
 export function maxSpend(target: Target, inputs: readonly Input[], terms: Terms): Spend {
+  // Whom it asks reserves out of the same budget meanwhile: what is held back here could be what that waits for.
+  if (target.isPersonal) return { calls: inputs.length, tokens: 0, cost: 0 };
   let inputTokens = inputs.length * terms.sharedTokens;
   for (const input of inputs) inputTokens += maxInputTokens(input);
   const outputTokens = inputs.length * terms.maxOutputTokens;

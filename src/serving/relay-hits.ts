@@ -142,7 +142,8 @@ export class RelayHits {
 
   #factsOf({ call, target, terms, items }: CallRun): Facts | undefined {
     if (!readsStore(call.cache) || call.servedEntity !== undefined || terms.guard) return undefined;
-    const scope = scopeOf(target, call.task, call.parameters, undefined);
+    if (target.isPersonal) return undefined;
+    const scope = scopeOf(target, call, undefined);
     const keys = call.inputs.map((input) => keyOf(scope, input));
     const times: number[] = [];
     let inputCharacters = 0;

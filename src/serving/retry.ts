@@ -56,6 +56,7 @@ const FALLBACK_FAILURES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'INVALID_RESPONSE',
   'TIMEOUT',
   'OVERLOADED',
+  'QUEUE_FULL',
 ]);
 /** Refusals of a budget or a meter of ours: the provider was not asked, and asking elsewhere costs the same. */
 const METER_REFUSALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['BUDGET_EXCEEDED', 'RATE_LIMIT_EXCEEDED']);

@@ -4,6 +4,7 @@ import type { Reservation } from '#core/call.ts';
 import type { Clock } from '#core/clock.ts';
 import type { RunItem, Runner } from '#engines/engine.ts';
 import type { Batch } from './batch.ts';
+import { callerOf } from './caller.ts';
 import { BothFailed, type Contender, type Hedging, raceHedged } from './hedging.ts';
 import { requireCount } from './outcomes.ts';
 import type { Pace } from './pace.ts';
@@ -51,7 +52,10 @@ export class Sender {
     for (const { run, target } of tallies) run.trail.asked(target);
     const inputs = questions.map(({ input }) => input);
     const { task, parameters } = terms;
-    const { items } = await this.#options.runner.invoke({ task, inputs, parameters, signal });
+    const payer = questions[0]?.payer;
+    const caller = payer && callerOf(batch.target, payer.call);
+    const asked = { task, inputs, parameters, signal, ...(caller && { caller }) };
+    const { items } = await this.#options.runner.invoke(asked);
     return requireCount(items, questions.length);
   }
 

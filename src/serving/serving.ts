@@ -25,6 +25,7 @@ import { payloadOf, payloadTableOf } from './payload.ts';
 import { requirePrice } from './price.ts';
 import { Relay } from './relay.ts';
 import { RelayHits } from './relay-hits.ts';
+import type { ReplicaState } from './replicas-state.ts';
 import type { Resolution, Resolver } from './resolver.ts';
 import { DEFAULT_RETRY, type RetryPolicy } from './retry.ts';
 import { StreamOpener } from './stream-opener.ts';
@@ -59,6 +60,8 @@ export interface LocalTarget {
    * they are to be asked as questions, which can. Throws RATE_LIMIT_EXCEEDED, BUDGET_EXCEEDED. Absent: no limits.
    */
   tryReserve?(rows: number): Reservation | undefined;
+  /** The model stays open until the function it gives is called, whatever becomes of its endpoint. */
+  hold?(): () => void;
   /** Exactly one usage row for each time it is called; in durable mode to be awaited before the rows are given. */
   record(rows: LocalRows): Promise<void> | undefined;
 }
@@ -116,7 +119,7 @@ export class Serving {
     this.hits = new RelayHits({ resolver, authorize, guards, answers, ledger, clock, isDurable });
     const onEnd = (run: CallRun) => this.#end(run);
     this.#streams = new StreamOpener({ targets, answers, ledger, policy, clock, onEnd });
-    resolver.onChange(() => targets.retireStale(resolver));
+    resolver.onChange(() => targets.retireStale());
   }
 
   /** Whole-call failures are thrown; the failure of one input is a value. */
@@ -196,7 +199,7 @@ export class Serving {
   ): Promise<LocalTarget | undefined> {
     const resolution = this.#resolve({ endpoint, task, principal });
     this.#permit(principal, resolution.endpoint);
-    const queue = await this.#targets.open(resolution.target);
+    const queue = await this.#targets.openLoaded(resolution.target);
     return this.#localTarget(resolution, queue, { principal, origin });
   }
 
@@ -217,6 +220,20 @@ export class Serving {
   /** For who shares the places of targets out among processes. */
   onTarget(listener: (key: string, queue: TargetQueue) => void): void {
     this.#targets.onOpen(listener);
+  }
+
+  /** Of a served entity as it is now; undefined where it is an external model, or its model is not there. */
+  replicasOf(endpoint: string, servedEntity: string): ReplicaState | undefined {
+    try {
+      return this.#targets.replicasOf(this.#resolver.resolve(endpoint, { servedEntity }).target);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Of all that were opened since this process began. `target`: endpoint and served entity. */
+  replicas(): Iterable<{ readonly target: string; readonly state: ReplicaState }> {
+    return this.#targets.replicas();
   }
 
   queueDepths(): readonly { target: string; waiting: number; inFlight: number; limit: number }[] {
@@ -240,7 +257,7 @@ export class Serving {
     const guard = this.#guards?.guardOf(endpoint);
     await guardInputs(run, guard);
     const meter = this.#meters?.meterOf(run.call, endpoint);
-    run.terms = await prepareTerms(run.call, { endpoint, meter, guard });
+    run.terms = await prepareTerms(run.call, { endpoint, meter, guard, isPersonal: run.isPersonal });
     requirePrice(run.target, run.terms.budget);
   }
 
@@ -292,7 +309,7 @@ export class Serving {
     queue: TargetQueue | undefined,
     asking: Pick<Call, 'principal' | 'origin'>,
   ): LocalTarget | undefined {
-    const runner = queue?.runner.local;
+    const runner = queue?.local;
     if (!queue || !runner || this.#guards?.guardOf(endpoint)?.inputs) return undefined;
     const signature = target.modelVersion?.signature ?? queue.runner.signature;
     const meter = this.#meters?.meterOf(asking, endpoint);
@@ -301,6 +318,7 @@ export class Serving {
       runner,
       ...(signature && { signature }),
       ...(meter && { tryReserve: (rows: number) => meter.tryReserve?.({ ...NO_SPEND, calls: rows }) }),
+      hold: () => queue.hold(),
       record: (rows: LocalRows) => {
         this.#ledger.local(randomUUID(), target, rows);
         return this.#ledger.settled();

@@ -5,6 +5,7 @@ import type { Target } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
 import type { Batch, Runner } from '#engines/engine.ts';
 import type { CallRun } from './call-run.ts';
+import { callerOf } from './caller.ts';
 import { guardEvents } from './guarding.ts';
 import { emptyAnswer } from './outcomes.ts';
 import { actualSpend } from './price.ts';
@@ -104,11 +105,13 @@ export class StreamAttempt {
     const { call, terms } = this.#run;
     const { runner } = this.#queue;
     const { model, externalModel } = this.#target;
+    const caller = callerOf(this.#target, call);
     const batch: Batch = {
       task: call.task,
       inputs: call.inputs,
       parameters: terms.parameters,
       signal: this.#controller.signal,
+      ...(caller && { caller }),
     };
     try {
       this.#source = eventsFrom(runner, batch, terms);
@@ -119,7 +122,10 @@ export class StreamAttempt {
           this.#usage = event.usage;
           const isEmpty = !this.#hasWritten && event.usage.outputTokens === 0;
           if (isEmpty && event.finishReason === 'stop' && externalModel) throw emptyAnswer(model);
-          yield event;
+          // Guards read text; what an agent gives beside it would pass unread.
+          const isGuarded = terms.guard?.output !== undefined || terms.guard?.stream !== undefined;
+          const { type, finishReason, usage } = event;
+          yield isGuarded ? { type, finishReason, usage } : event;
           return;
         }
         this.#hasWritten = true;

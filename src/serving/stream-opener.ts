@@ -10,7 +10,7 @@ import { NO_SPEND } from './combined-budget.ts';
 import { refusalOf } from './door-keeper.ts';
 import { BothFailed, raceHedged } from './hedging.ts';
 import type { Ledger } from './ledger.ts';
-import { keyOf, readsStore, scopeOf, writesStore } from './look-up.ts';
+import { cacheModeOf, keyOf, readsStore, scopeOf, writesStore } from './look-up.ts';
 import type { OpenTargets } from './open-targets.ts';
 import { maxSpend, requirePrice } from './price.ts';
 import { NO_USAGE } from './question.ts';
@@ -95,8 +95,8 @@ export class StreamOpener {
 
   async #stored(run: CallRun, target: Target): Promise<TargetEvents | undefined> {
     const key = this.#keyOf(run, target);
-    const stored =
-      key !== undefined && readsStore(run.call.cache) ? this.#options.answers.get(key) : undefined;
+    const isRead = readsStore(cacheModeOf(run.call, run.isPersonal));
+    const stored = key !== undefined && isRead ? this.#options.answers.get(key) : undefined;
     if (!stored) return undefined;
     const { output, usage } = stored;
     run.settle(0, { ok: true, output, usage, cached: true });
@@ -105,9 +105,9 @@ export class StreamOpener {
     return { target, events: eventsOf(output, usage) };
   }
 
-  #keyOf({ call, terms }: CallRun, target: Target): string | undefined {
+  #keyOf({ call, terms, isPersonal }: CallRun, target: Target): string | undefined {
     const [input] = call.inputs;
-    return input && keyOf(scopeOf(target, call.task, call.parameters, terms.guard), input);
+    return input && keyOf(scopeOf(target, call, terms.guard, isPersonal), input);
   }
 
   /** Asks one target until it answers. One usage row for all tries. `before`: why the one before it did not. */
@@ -139,7 +139,9 @@ export class StreamOpener {
   async #queueOf(run: CallRun, target: Target, before: ServingError | undefined): Promise<TargetQueue> {
     try {
       requirePrice(target, run.terms.budget);
-      return await run.whileLive(this.#options.targets.open(target));
+      return await run.whileLive(
+        this.#options.targets.openFor(target, () => (run.isPatient || run.error ? 0 : 1)),
+      );
     } catch (thrown) {
       throw run.error ?? before ?? thrown;
     }
@@ -163,7 +165,9 @@ export class StreamOpener {
         const movesOn = hasFallback && !run.isPatient && allowsFallback(error);
         // What a guard says is final: no other request would change it.
         if (!attempt.hasFailed) throw run.fail(error);
-        if (movesOn || queue.isSick || !isWorthRetry(error, soFar, policy)) throw error;
+        // An agent may have acted before it failed, and is not made to act again.
+        const isLast = movesOn || queue.isSick || target.isPersonal === true;
+        if (isLast || !isWorthRetry(error, soFar, policy)) throw error;
         const delayMs = retryDelayMs(error, soFar, policy, clock);
         if (clock.now() + delayMs >= (run.deadlineMs ?? Number.POSITIVE_INFINITY)) throw error;
         await clock.sleep(delayMs, run.signal);
@@ -281,9 +285,9 @@ export class StreamOpener {
 
   /** A streamed answer has been seen already; it is stored only when it is what was asked for. */
   #store(run: CallRun, target: Target, output: Output, usage: TokenUsage): void {
-    const { call, terms } = run;
+    const { call, terms, isPersonal } = run;
     const isCutByUs = terms.isCapped && 'finishReason' in output && output.finishReason === 'length';
-    if (!writesStore(call.cache) || isCutByUs) return;
+    if (!writesStore(cacheModeOf(call, isPersonal)) || isCutByUs) return;
     const checked = terms.check(output);
     const key = this.#keyOf(run, target);
     if (!checked.ok || key === undefined) return;

@@ -1,6 +1,7 @@
 // A streamed answer put together, and a whole answer taken apart into events.
 import type { FinishReason, Output, StreamEvent, Task, TokenUsage, ToolCall } from '#core/call.ts';
 import { ServingError } from '#core/errors.ts';
+import type { JsonObject } from '#core/json.ts';
 
 /** The events of an answer that is there already. */
 export async function* eventsOf(output: Output, usage: TokenUsage): AsyncGenerator<StreamEvent> {
@@ -11,7 +12,8 @@ export async function* eventsOf(output: Output, usage: TokenUsage): AsyncGenerat
   if (text !== '') yield { type: 'delta', text };
   const toolCalls = 'toolCalls' in output ? (output.toolCalls ?? []) : [];
   for (const [index, toolCall] of toolCalls.entries()) yield { type: 'tool_call', index, ...toolCall };
-  yield { type: 'end', finishReason: output.finishReason, usage };
+  const customOutputs = 'customOutputs' in output ? output.customOutputs : undefined;
+  yield { type: 'end', finishReason: output.finishReason, usage, ...(customOutputs && { customOutputs }) };
 }
 
 export class StreamedOutput {
@@ -19,6 +21,7 @@ export class StreamedOutput {
   readonly #pieces: string[] = [];
   readonly #toolCalls: { id: string; name: string; arguments: string }[] = [];
   #characters = 0;
+  #customOutputs: JsonObject | undefined;
 
   constructor(task: Task) {
     this.#task = task;
@@ -34,6 +37,7 @@ export class StreamedOutput {
       this.#pieces.push(event.text);
       this.#characters += event.text.length;
     } else if (event.type === 'tool_call') this.#takeToolCall(event);
+    else this.#customOutputs = event.customOutputs;
   }
 
   #takeToolCall(event: Extract<StreamEvent, { type: 'tool_call' }>): void {
@@ -53,6 +57,7 @@ export class StreamedOutput {
       content: text === '' && toolCalls.length > 0 ? null : text,
       ...(toolCalls.length > 0 && { toolCalls }),
       finishReason,
+      ...(this.#customOutputs && { customOutputs: this.#customOutputs }),
     };
   }
 }

@@ -5,7 +5,7 @@ import type { Clock } from '#core/clock.ts';
 import type { Target } from '#core/endpoint.ts';
 import { ServingError, toServingError } from '#core/errors.ts';
 import type { Log } from '#core/log.ts';
-import type { Runner, RunnerLimits } from '#engines/engine.ts';
+import type { LocalRunner, Runner, RunnerLimits } from '#engines/engine.ts';
 import { Aftermath } from './aftermath.ts';
 import { Batch } from './batch.ts';
 import type { CallRun } from './call-run.ts';
@@ -15,7 +15,9 @@ import { deliver, type Outcome, type QueueSink, siftItems } from './outcomes.ts'
 import { Pace } from './pace.ts';
 import { Parking } from './parking.ts';
 import { actualSpend } from './price.ts';
+import { inAskingOrder } from './prompt-order.ts';
 import type { Question } from './question.ts';
+import type { ReplicaSet } from './replicas.ts';
 import { oneMore, type RetryPolicy } from './retry.ts';
 import { Sender } from './sender.ts';
 import { Speed } from './speed.ts';
@@ -24,6 +26,8 @@ import { type Grant, Lane, WaitingLine } from './waiting-line.ts';
 export interface QueueOptions {
   readonly target: Target;
   readonly runner: Runner;
+  /** The same as `runner`, where it is made of replicas. */
+  readonly replicas?: ReplicaSet | undefined;
   readonly policy: RetryPolicy;
   readonly clock: Clock;
   readonly log: Log;
@@ -39,6 +43,7 @@ const STARTS_PER_TURN = 256;
 export class TargetQueue {
   readonly target: Target;
   readonly runner: Runner;
+  readonly replicas: ReplicaSet | undefined;
   readonly speed = new Speed();
   readonly hedging = new Hedging();
   readonly #clock: Clock;
@@ -57,18 +62,21 @@ export class TargetQueue {
   #isResting = false;
   #isWakeDue = false;
   #streams = 0;
+  #holds = 0;
   #isRetired = false;
   #onLack: (() => void) | undefined;
   readonly #closing = new AbortController();
 
-  constructor({ target, runner, policy, clock, log, sink }: QueueOptions) {
+  constructor({ target, runner, replicas, policy, clock, log, sink }: QueueOptions) {
     this.target = target;
     this.runner = runner;
+    this.replicas = replicas;
     this.#clock = clock;
     this.#log = log;
     this.#sink = sink;
     this.#pace = new Pace(runner.limits, policy, clock);
-    this.#maxInputs = runner.limits.maxInputs;
+    // Each of a batch would have to be asked in the name of somebody else.
+    this.#maxInputs = target.isPersonal ? 1 : runner.limits.maxInputs;
     const hasSpare = () => this.#hasSpare();
     this.#sender = new Sender({ runner, pace: this.#pace, hedging: this.hedging, clock, hasSpare });
     this.#aftermath = new Aftermath({
@@ -87,6 +95,16 @@ export class TargetQueue {
         this.#aftermath.refused(batch, error);
         this.#pump();
       },
+    });
+    if (!replicas) return;
+    this.#pace.resize(replicas.places);
+    replicas.attach({
+      waiting: () => this.#line.length + this.#aftermath.ready,
+      onPlaces: () => {
+        this.#pace.resize(replicas.places);
+        this.#pumpLater();
+      },
+      onFailing: (error) => this.#refuseWaiting(error),
     });
   }
 
@@ -109,11 +127,30 @@ export class TargetQueue {
     return this.#line;
   }
 
-  /** Of the places of the target this many are for this process. `onLack` is told who finds none without waiting. */
+  /** Of the places of a provider this many are for this process. `onLack` is told who finds none without waiting. */
   capAt(places: number, onLack?: () => void): void {
+    if (this.replicas) return;
     this.#pace.capAt(places);
     this.#onLack = onLack;
     this.#pumpLater();
+  }
+
+  /** What answers inside a DuckDB callback; undefined where the engine does not, or its model is not open. */
+  get local(): LocalRunner | undefined {
+    return this.replicas ? this.replicas.localNow : this.runner.local;
+  }
+
+  /** The model stays open until the function it gives is called: its local runner is being asked. */
+  hold(): () => void {
+    this.#holds++;
+    const release = this.replicas?.hold();
+    let held = 1;
+    return () => {
+      this.#holds -= held;
+      held = 0;
+      release?.();
+      this.#closeWhenIdle();
+    };
   }
 
   /** A closed queue takes no questions. */
@@ -126,10 +163,9 @@ export class TargetQueue {
   }
 
   enqueue(run: CallRun, questions: readonly Question[]): void {
-    const { maxInputs, isPadded } = this.runner.limits;
-    if (maxInputs > 1) for (const each of questions) each.tokens = this.runner.countTokens(each.input);
-    // Neighbours of about equal length waste little padding.
-    const ordered = isPadded ? questions.toSorted((left, right) => right.tokens - left.tokens) : questions;
+    const { limits } = this.runner;
+    if (limits.maxInputs > 1) for (const each of questions) each.tokens = this.runner.countTokens(each.input);
+    const ordered = inAskingOrder(questions, limits);
     const lane = new Lane(run, run.terms, ordered, (own) => this.#line.withdraw(own));
     run.lanes.push(lane);
     this.#line.add(lane);
@@ -193,8 +229,7 @@ export class TargetQueue {
   async close(): Promise<void> {
     const reason = new ServingError('CANCELLED', 'The server is shutting down.');
     this.#closing.abort(reason);
-    this.#sink.failed(this.#line.drain(), reason);
-    for (const grant of this.#line.drainGrants()) grant.refuse(reason);
+    this.#refuseWaiting(reason);
     this.#aftermath.close(reason);
     this.#isRetired = true;
     await this.runner.close();
@@ -224,7 +259,14 @@ export class TargetQueue {
     }
     this.#isPumping = false;
     this.#wakeAfterPause();
+    this.replicas?.noteDemand(this.#pace.inFlight >= this.#pace.limit);
     this.#closeWhenIdle();
+  }
+
+  #refuseWaiting(reason: ServingError): void {
+    this.#sink.failed(this.#line.drain(), reason);
+    for (const grant of this.#line.drainGrants()) grant.refuse(reason);
+    this.#aftermath.giveUpReady(reason);
   }
 
   #rest(): void {
@@ -264,7 +306,8 @@ export class TargetQueue {
 
   #closeWhenIdle(): void {
     if (!this.#isRetired || this.#closing.signal.aborted) return;
-    if (this.#aftermath.unfinished > 0 || this.#streams > 0 || this.#line.length > 0) return;
+    if (this.#aftermath.unfinished > 0 || this.#streams > 0 || this.#line.length > 0 || this.#holds > 0)
+      return;
     this.#closing.abort();
     this.runner.close().catch((cause) => this.#log.warn({ err: cause }, 'A model could not be closed.'));
   }

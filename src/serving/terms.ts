@@ -39,6 +39,8 @@ export interface Policies {
   readonly endpoint: Endpoint;
   readonly meter: Budget | undefined;
   readonly guard: Guard | undefined;
+  /** An answer may depend on who asks. */
+  readonly isPersonal?: boolean;
 }
 
 const ids = new WeakMap<object, number>();
@@ -46,8 +48,8 @@ let lastId = 0;
 
 /** Throws UNSUPPORTED_RETURN_TYPE when the answer's schema cannot be used. */
 export async function prepareTerms(
-  { task, parameters, budget: own, origin }: Call,
-  { endpoint, meter, guard }: Policies,
+  { task, parameters, budget: own, origin, principal, depth = 0 }: Call,
+  { endpoint, meter, guard, isPersonal }: Policies,
 ): Promise<Terms> {
   const budget = combineBudgets(own, meter);
   const isPatient = isPatientOrigin(origin);
@@ -56,7 +58,8 @@ export async function prepareTerms(
   const isBounded = budget?.limits.maxTokens !== undefined || budget?.limits.maxCost !== undefined;
   const isCapped = isGenerating && isBounded && parameters.maxTokens === undefined;
   const sent = isCapped ? { ...parameters, maxTokens: DEFAULT_MAX_TOKENS } : parameters;
-  const parametersKey = `${task} ${canonicalJson(sent)}`;
+  const who = isPersonal ? ` ${JSON.stringify([principal.id, depth])}` : '';
+  const parametersKey = `${task} ${canonicalJson(sent)}${who}`;
   return {
     key: `${isPatient ? 'p' : 'i'}${idOf(budget)},${idOf(guard)},${idOf(hedging)} ${parametersKey}`,
     parametersKey,

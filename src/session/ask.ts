@@ -53,6 +53,7 @@ async function askGroup(group: readonly SheetQuestion[], options: AskOptions): P
     {
       parameters: first.parameters,
       cache: first.cache,
+      ...(first.isCacheChosen && { isCacheChosen: true }),
       principal: options.principal,
       origin: options.origin,
       signal: options.signal,

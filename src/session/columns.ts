@@ -1,10 +1,12 @@
 // Between DuckDB's vectors and plain values, for the callbacks of AI functions: rows of arguments in, values
 // out, and numeric features as arrays for local models.
 import {
+  DuckDBArrayType,
   DuckDBArrayVector,
   type DuckDBDataChunk,
   DuckDBDecimalValue,
   DuckDBDoubleVector,
+  DuckDBListType,
   DuckDBListValue,
   DuckDBListVector,
   DuckDBStructVector,
@@ -183,6 +185,8 @@ export function hasListFeatures(vectors: readonly (DuckDBVector | null)[]): bool
     vector instanceof DuckDBListVector || vector instanceof DuckDBArrayVector;
   const [first] = vectors;
   if (vectors.length > 1) return vectors.some(isList);
+  if (first instanceof DuckDBListVector || first instanceof DuckDBArrayVector)
+    return first.type.valueType instanceof DuckDBListType || first.type.valueType instanceof DuckDBArrayType;
   return (
     first instanceof DuckDBStructVector &&
     first.type.entryNames.some((_, index) => isList(first.entryVectorAt(index)))

@@ -106,8 +106,7 @@ function predictRows(
   }
 }
 
-type Cell = string | number | boolean | null | readonly number[] | undefined;
-function plain(cell: Cell): Json {
+function plain(cell: Json | undefined): Json {
   if (cell === undefined) return null;
   return typeof cell === 'number' && Number.isNaN(cell) ? null : cell;
 }

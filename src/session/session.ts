@@ -327,6 +327,7 @@ export class Session {
       return await work(signal ?? new AbortController().signal);
     } finally {
       this.#dependencies.runs.delete(this.#connectionId);
+      run.letGoOfModels();
       signal?.removeEventListener('abort', onAbort);
       await this.#transactions.endStatement();
     }

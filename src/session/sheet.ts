@@ -144,7 +144,8 @@ export class AnswerSheet {
       scopes = new Map();
       this.#scopes.set(question.parameters, scopes);
     }
-    const short = `${question.endpoint}\u0001${question.task}\u0001${question.cache}`;
+    const chosen = question.isCacheChosen === true ? '!' : '';
+    const short = `${question.endpoint}\u0001${question.task}\u0001${question.cache}${chosen}`;
     let scope = scopes.get(short);
     if (scope === undefined) {
       scope = `${short}\u0001${canonicalJson(question.parameters)}`;

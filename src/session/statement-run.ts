@@ -24,6 +24,8 @@ export class StatementRun {
   /** Local models that answered in this pass: looked up and authorised once. */
   readonly #known = new Map<string, LocalTarget>();
   readonly #locals = new Map<LocalTarget, number>();
+  /** Each of them stays open while it is known, whatever becomes of its endpoint. */
+  readonly #letGo: (() => void)[] = [];
   /** Held for the rows of this pass. A pass that runs again counts its rows again, and not twice. */
   #reservations: { readonly reservation: Reservation; readonly rows: number }[] = [];
   readonly #startedAtMs: number;
@@ -55,7 +57,7 @@ export class StatementRun {
     this.sheet.beginPass({ maxQuestions });
     this.#failure = undefined;
     this.#fullChunks = 0;
-    this.#known.clear();
+    this.letGoOfModels();
     this.#locals.clear();
     this.releaseLocals();
   }
@@ -105,10 +107,17 @@ export class StatementRun {
     const local = this.#serving.local(endpoint, task, this.#asking.principal, this.#asking.origin);
     if (local) {
       this.#known.set(key, local);
+      if (local.hold) this.#letGo.push(local.hold());
       return local;
     }
     this.#toLoad.set(key, { endpoint, task });
     return 'to be loaded';
+  }
+
+  /** At the end of a pass and of the statement: nothing asks local models any more. */
+  letGoOfModels(): void {
+    this.#known.clear();
+    for (const letGo of this.#letGo.splice(0)) letGo();
   }
 
   /** Between passes: opens the local models that the last pass asked for. True when there were any. */

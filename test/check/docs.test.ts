@@ -84,7 +84,9 @@ describe('docs/sql.md', () => {
   });
 
   it('lists every system table with its columns, and none that does not exist', () => {
-    const tables = createSystemTables({ listEndpoints: () => [], listModels: () => [], answers, commands });
+    const tables = createSystemTables({
+      ...{ listEndpoints: () => [], listModels: () => [], replicasOf: () => undefined, answers, commands },
+    });
     const rows = [...document.text.matchAll(/^\| `duckserve\.(\w+)` \| (.*?) \|/gm)].map(
       ([, name, list]) => `${name}: ${(list ?? '').replaceAll('`', '')}`,
     );
@@ -134,9 +136,9 @@ describe('docs/cli.md', () => {
       const own = command.options.map(({ long }) => long ?? '').filter((long) => !common.includes(long));
       // A group's own section ends where those of its verbs begin.
       const body = (sections.get(name) ?? '').split(/^#/m)[0] ?? '';
-      const said = [...new Set([...body.matchAll(/(?<![\w-])--[a-z][a-z-]+/g)].map(([long]) => long))].filter(
-        (long) => !common.includes(long),
-      );
+      const said = [
+        ...new Set([...body.matchAll(/(?<![\w-])--[a-z][a-z0-9-]+/g)].map(([long]) => long)),
+      ].filter((long) => !common.includes(long));
       expect(said.sort(), name).toEqual(own.sort());
     }
   });

@@ -54,6 +54,8 @@ export const BORDERS: Readonly<Record<string, Border>> = {
   'prom-client': { folders: ['server/http'] },
   'string-width': { folders: ['cli'] },
   undici: { folders: ['engines'] },
+  yaml: { folders: ['engines/mlflow', 'engines/python'] },
+  yauzl: { folders: ['engines/mlflow'], lazily: true },
   zod: { folders: ['config', 'registry', 'governance', 'server/http'] },
 };
 
@@ -71,6 +73,9 @@ export interface Module extends SourceFile {
 export function parseModules(files: readonly SourceFile[]): readonly Module[] {
   return files.map((file) => ({ ...file, imports: findImports(file.source) }));
 }
+
+/** The one file whose business it is to load code that is not ours: the thread of an agent. */
+const LOADS_OTHERS = 'engines/module/agent-worker.ts';
 
 /** One readable line for each broken rule; none when the house is in order. */
 export function findViolations(modules: readonly Module[]): string[] {
@@ -91,6 +96,7 @@ function importViolations(module: Module, paths: ReadonlySet<string>): string[] 
   for (const statement of module.imports) {
     const say = (problem: string) => found.push(`${module.path}:${statement.line}: ${problem}`);
     const { specifier, kind } = statement;
+    if (specifier === null && module.path === LOADS_OTHERS) continue;
     if (specifier === null) say('import() of something that is not a plain text cannot be checked');
     else if (specifier.startsWith('node:')) continue;
     else if (!/^[.#]/.test(specifier)) checkBorder(specifier, kind, module.path, floor, say);

@@ -133,7 +133,7 @@ describe('models, secrets, settings and answers', () => {
       'registerModel',
       'penguins',
       resolve('p.onnx'),
-      { alias: 'champion' },
+      { alias: 'champion', onFound: expect.any(Function) },
     ]);
     expect(registered.stderr).toBe('Registered penguins version 2 (onnx, predict, alias champion).\n');
     expect((await cli(['models'])).stdout).toContain(
@@ -148,6 +148,23 @@ describe('models, secrets, settings and answers', () => {
     ]);
     expect((await cli(['models', 'pull', 'embedded/x', '--data', '/d'])).asked).toEqual([
       ['pullWeights', 'embedded/x', '/d'],
+    ]);
+    const hash = 'a'.repeat(64);
+    const pulled = await cli([
+      'models',
+      'pull',
+      'hf:o/r/f.gguf',
+      '--as',
+      'llm',
+      '--sha256',
+      hash,
+      '--data',
+      '/d',
+    ]);
+    expect(pulled.asked.filter(([name]) => name !== 'app.close')).toEqual([
+      ['pullWeights', 'hf:o/r/f.gguf', '/d', { sha256: hash, isRegistered: true }],
+      ['registerModel', 'llm', '/pulled/model.gguf', {}],
+      ['drop'],
     ]);
     expect((await cli(['models', 'alias', 'm', 'a', '3'])).asked[0]).toEqual(['setAlias', 'm', 'a', '3']);
     expect((await cli(['models', 'delete', 'm', '3'])).asked[0]).toEqual(['deleteModelVersion', 'm', '3']);

@@ -251,7 +251,10 @@ export function fakeDeps(world: World = {}) {
       (async () => ({ url: 'http://127.0.0.1:8080', close: async () => note('http.close') })),
     askServer: world.askServer ?? (async () => undefined),
     runDemo: async ({ chat, dataDir }) => note('runDemo', chat, dataDir),
-    pullWeights: async (id, dataDir) => note('pullWeights', id, dataDir),
+    pullWeights: async (id, dataDir, _io, request = {}) => {
+      note('pullWeights', id, dataDir, ...(Object.keys(request).length > 0 ? [request] : []));
+      return { path: '/pulled/model.gguf', drop: async () => note('drop') };
+    },
     version: '1.2.3',
     io: {
       stdout,

@@ -1,5 +1,6 @@
 import stringWidth from 'string-width';
 import { describe, expect, it } from 'vitest';
+import type { Io } from '../../src/cli/program.ts';
 import {
   bar,
   formatCost,
@@ -38,6 +39,19 @@ describe('the progress line', () => {
         stringWidth(renderDownload('embedded/all-minilm-l6-v2', 5_000_000, 23_000_000, columns)),
       ).toBeLessThan(columns);
     }
+  });
+
+  it('shows how fast a download goes and how long it will take', () => {
+    const [done, total] = [250 * 1_048_576, 1000 * 1_048_576];
+    expect(renderDownload('model.gguf', done, total, 120, 25 * 1_048_576)).toBe(
+      '▕█████               ▏ model.gguf 250.0/1000.0 MiB  25%  25.0 MiB/s  ETA 30 s',
+    );
+    expect(renderDownload('model.gguf', done, 0, 120, 1_048_576)).toBe('model.gguf 250.0 MiB  1.0 MiB/s');
+    const stderr = new Collected();
+    const status = new StatusLine({ stderr, isStderrTty: true, columns: 120 } as unknown as Io);
+    status.download('model.gguf', 0, total, 5_000);
+    status.download('model.gguf', done, total, 15_000);
+    expect(stderr.text).toContain('25%  25.0 MiB/s  ETA 30 s');
   });
 
   it('fills its bar evenly', () => {

@@ -8,6 +8,8 @@ describe('settings of the process', () => {
       dataDir: resolve('.duckserve'),
       modelCacheDir: resolve('.duckserve/models'),
       artifactsDir: resolve('.duckserve/artifacts'),
+      environmentsDir: resolve('.duckserve/environments'),
+      modelMaxBytes: 64 * 1024 ** 3,
       answers: { maxEntries: 5_000_000, ttlMs: 30 * 86_400_000, memoryEntries: 50_000 },
       usage: { isDurable: false, retentionMs: 30 * 86_400_000 },
       logLevel: 'warn',

@@ -292,6 +292,8 @@ describe('what is said without the weights', () => {
   test('options of the model version are checked', () => {
     expect(settingsOf({ contextSize: 1024, gpu: 'auto' })).toMatchObject({ contextSize: 1024, gpu: 'auto' });
     expect(settingsOf({})).toMatchObject({ maxConcurrency: 1, gpu: false });
+    expect(settingsOf({ gpu: 'cuda' })).toMatchObject({ maxConcurrency: 4 });
+    expect(settingsOf({ gpu: 'cuda', maxConcurrency: 2 })).toMatchObject({ maxConcurrency: 2 });
     expect(() => settingsOf({ contextSize: 'big' })).toThrow(/contextSize/);
     expect(() => settingsOf({ gpu: 'abacus' })).toThrow(/abacus/);
   });

@@ -12,8 +12,16 @@ type TensorInit = onnxProto.onnx.ITensorProto;
 const TYPES = {
   float: DataType.FLOAT,
   double: DataType.DOUBLE,
-  int64: DataType.INT64,
+  float16: DataType.FLOAT16,
+  bfloat16: DataType.BFLOAT16,
+  int8: DataType.INT8,
+  int16: DataType.INT16,
   int32: DataType.INT32,
+  int64: DataType.INT64,
+  uint8: DataType.UINT8,
+  uint16: DataType.UINT16,
+  uint32: DataType.UINT32,
+  uint64: DataType.UINT64,
   bool: DataType.BOOL,
   string: DataType.STRING,
 };
@@ -118,6 +126,37 @@ export function writeMixed(path: string): Promise<string> {
   });
 }
 
+/** What goes in comes out: one tensor of any type and shape, through Identity. */
+export function writeIdentity(
+  path: string,
+  type: keyof typeof TYPES,
+  shape: readonly (string | number)[],
+): Promise<string> {
+  return writeModel(path, {
+    inputs: [tensor('x', type, shape)],
+    outputs: [tensor('y', type, shape)],
+    nodes: [node('Identity', ['x'], ['y'])],
+  });
+}
+
+/** A sequence of maps from label to float, as ZipMap gives it. */
+export function maps(name: string, keyType: 'int64' | 'string' = 'int64'): ValueInfo {
+  const valueType = { tensorType: { elemType: DataType.FLOAT, shape: { dim: [] } } };
+  const mapType = { keyType: TYPES[keyType], valueType };
+  return { name, type: { sequenceType: { elemType: { mapType } } } };
+}
+
+/** Weights that lie in another file, as `location` says. */
+export function external(name: string, dims: number[], location: string): TensorInit {
+  return {
+    name,
+    dims,
+    dataType: DataType.FLOAT,
+    dataLocation: onnx.TensorProto.DataLocation.EXTERNAL,
+    externalData: [{ key: 'location', value: location }],
+  };
+}
+
 /** As scikit-learn exports a classifier: an int64 label and probabilities, as a tensor or as a list of maps. */
 export function writeClassifier(path: string, options: { readonly isZipMap: boolean }): Promise<string> {
   const classifier = node(
@@ -134,24 +173,11 @@ export function writeClassifier(path: string, options: { readonly isZipMap: bool
   );
   classifier.attribute = (classifier.attribute ?? []).filter(({ name }) => name !== 'classlabels_ints');
   classifier.attribute.push({ name: 'classlabels_ints', type: AttributeType.INTS, ints: [0, 1] });
-  const maps: ValueInfo = {
-    name: 'output_probability',
-    type: {
-      sequenceType: {
-        elemType: {
-          mapType: {
-            keyType: DataType.INT64,
-            valueType: { tensorType: { elemType: DataType.FLOAT, shape: { dim: [] } } },
-          },
-        },
-      },
-    },
-  };
   return writeModel(path, {
     inputs: [tensor('float_input', 'float', ['N', 2])],
     outputs: [
       tensor('label', 'int64', ['N']),
-      options.isZipMap ? maps : tensor('probabilities', 'float', ['N', 2]),
+      options.isZipMap ? maps('output_probability') : tensor('probabilities', 'float', ['N', 2]),
     ],
     nodes: options.isZipMap
       ? [

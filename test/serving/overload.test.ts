@@ -106,6 +106,31 @@ describe('a crowd of callers at one target', () => {
     expect(answered).toBeGreaterThan(4 * 10 * 0.8);
   });
 
+  it('counts inputs that travel together as one: a table of rows is no crowd', async () => {
+    const gate = deferred();
+    const engine = new ScriptedEngine(
+      async (batch, ask) => {
+        await gate.promise;
+        return answerText(batch, ask);
+      },
+      { maxInputs: 50, maxConcurrency: 1 },
+    );
+    const { serving, call } = bench([engine], { retry: { maxQueue: 3 } });
+    const texts = numbered(250);
+    const inside = [];
+    for (let at = 0; at < 200; at += 50) {
+      inside.push(serving.invoke(call(chats(...texts.slice(at, at + 50)), http)));
+      await settle();
+    }
+    const refused = await serving.invoke(call(chats(...texts.slice(200)), http));
+    expect(refused.items[0]).toMatchObject({
+      ok: false,
+      error: { code: 'OVERLOADED', message: expect.stringContaining('has 3 requests waiting') },
+    });
+    gate.resolve();
+    for (const each of inside) expect((await each).items.every(({ ok }) => ok)).toBe(true);
+  });
+
   it('is bounded in number, streams with it; the rows of a statement wait without a bound', async () => {
     const gate = deferred();
     const engine = new ScriptedEngine(

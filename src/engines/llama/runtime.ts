@@ -5,6 +5,9 @@ import type { Llama, LlamaContext, LlamaModel } from 'node-llama-cpp';
 import { ServingError } from '#core/errors.ts';
 import type { JsonObject } from '#core/json.ts';
 import type { Log } from '#core/log.ts';
+import { takeTurns } from './batching.ts';
+import { readGgufHead } from './gguf-file.ts';
+import { knowsTools } from './tools.ts';
 
 /** What a model version may set in its options. */
 export interface LlamaSettings {
@@ -21,12 +24,17 @@ export interface LoadedLlama {
   readonly model: LlamaModel;
   readonly context: LlamaContext;
   readonly library: typeof import('node-llama-cpp');
+  /** Its chat template can be given tools. */
+  readonly hasTools: boolean;
 }
 
 const DEFAULT_CONTEXT_SIZE = 4096;
 
 /** Prompts are evaluated in blocks of this size, so that a kept block equals the one evaluated anew. */
 export const BLOCK_TOKENS = 64;
+
+/** On the processor batches gain nothing (docs/decisions/0021), and each sequence takes memory for a whole context. */
+const GPU_SEQUENCES = 4;
 
 const GPU_KINDS = ['auto', 'metal', 'cuda', 'vulkan'] as const;
 
@@ -50,15 +58,16 @@ export function settingsOf(options: JsonObject): LlamaSettings {
   }
   return {
     contextSize: count('contextSize'),
-    maxConcurrency: count('maxConcurrency') ?? 1,
+    maxConcurrency: count('maxConcurrency') ?? (gpuKind === undefined ? 1 : GPU_SEQUENCES),
     // llama.cpp's threads wait for each other: more of them than cores makes every token slower.
     threads: count('threads') ?? availableParallelism(),
     gpu: gpuKind ?? false,
   };
 }
 
-/** Throws MODEL_NOT_AVAILABLE when the library, its binary or the file cannot be loaded. */
+/** Throws MODEL_NOT_AVAILABLE when the file is broken, or when the library, its binary or the file cannot be loaded. */
 export async function loadLlama(path: string, settings: LlamaSettings, log: Log): Promise<LoadedLlama> {
+  const head = await readGgufHead(path);
   const library = await import('node-llama-cpp').catch((cause: unknown) => {
     throw new ServingError(
       'MODEL_NOT_AVAILABLE',
@@ -93,8 +102,9 @@ export async function loadLlama(path: string, settings: LlamaSettings, log: Log)
       contextSize,
       threads,
       batchSize: Math.min(BLOCK_TOKENS, contextSize),
+      batching: { itemPrioritizationStrategy: takeTurns(BLOCK_TOKENS) },
     });
-    return { llama, model, context, library };
+    return { llama, model, context, library, hasTools: knowsTools(head.chatTemplate) };
   } catch (cause) {
     await llama.dispose();
     throw new ServingError('MODEL_NOT_AVAILABLE', `llama.cpp cannot load "${path}": ${messageOf(cause)}`, {

@@ -6,8 +6,8 @@ import { BLOCK_TOKENS } from './runtime.ts';
 
 export interface Lease {
   readonly sequence: LlamaContextSequence;
-  /** Readies the sequence for a prompt: erases all but the blocks it begins with. */
-  prepare(prompt: readonly Token[]): Promise<void>;
+  /** Readies the sequence for the prompt: erases all but the blocks it begins with. Gives how many tokens stay. */
+  prepare(): Promise<number>;
   /** `isClean`: false after a failure or an abort, when it is not known what is in memory. */
   release(isClean: boolean): void;
 }
@@ -18,11 +18,17 @@ interface Slot {
   prompt: readonly Token[];
 }
 
-export class Sequences {
-  readonly #free: Slot[];
-  readonly #waiting: ((slot: Slot) => void)[] = [];
+interface Waiter {
+  readonly prompt: readonly Token[];
+  take(slot: Slot): void;
+}
 
-  constructor(context: LlamaContext) {
+export class Sequences {
+  /** Whoever was given back longest ago is first. */
+  readonly #free: Slot[];
+  readonly #waiting: Waiter[] = [];
+
+  constructor(context: Pick<LlamaContext, 'sequencesLeft' | 'getSequence'>) {
     this.#free = Array.from({ length: context.sequencesLeft }, () => ({
       sequence: context.getSequence(),
       prompt: [],
@@ -30,33 +36,56 @@ export class Sequences {
   }
 
   /** Waits for a free sequence, in the order of asking. Throws CANCELLED. */
-  async acquire(signal: AbortSignal): Promise<Lease> {
+  async acquire(prompt: readonly Token[], signal: AbortSignal): Promise<Lease> {
     throwIfAborted(signal);
-    const slot = this.#free.pop() ?? (await this.#wait(signal));
+    const slot = this.#takeBest(prompt) ?? (await this.#wait(prompt, signal));
     return {
       sequence: slot.sequence,
-      prepare: (prompt) => prepare(slot, prompt),
+      prepare: () => prepare(slot, prompt),
       release: (isClean) => {
         if (!isClean) slot.prompt = [];
+        this.#free.push(slot);
         const next = this.#waiting.shift();
-        if (next) next(slot);
-        else this.#free.push(slot);
+        const best = next && this.#takeBest(next.prompt);
+        if (next && best) next.take(best);
       },
     };
   }
 
-  #wait(signal: AbortSignal): Promise<Slot> {
+  /**
+   * The free sequence that holds most of the prompt. Without one: of those that hold least, the one unused for
+   * longest, so that beginnings that are still asked for stay.
+   */
+  #takeBest(prompt: readonly Token[]): Slot | undefined {
+    let best: Slot | undefined;
+    let bestKept = -1;
+    for (const slot of this.#free) {
+      const kept = keptTokens(slot, prompt);
+      const isEmptier = kept === 0 && bestKept === 0 && slot.prompt.length === 0 && best?.prompt.length !== 0;
+      if (kept > bestKept || isEmptier) {
+        best = slot;
+        bestKept = kept;
+      }
+    }
+    if (best) this.#free.splice(this.#free.indexOf(best), 1);
+    return best;
+  }
+
+  #wait(prompt: readonly Token[], signal: AbortSignal): Promise<Slot> {
     return new Promise((resolve, reject) => {
-      const take = (slot: Slot) => {
-        signal.removeEventListener('abort', giveUp);
-        resolve(slot);
+      const waiter: Waiter = {
+        prompt,
+        take: (slot) => {
+          signal.removeEventListener('abort', giveUp);
+          resolve(slot);
+        },
       };
       const giveUp = () => {
-        this.#waiting.splice(this.#waiting.indexOf(take), 1);
+        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
         reject(new ServingError('CANCELLED', 'The call was cancelled.', { cause: signal.reason }));
       };
       signal.addEventListener('abort', giveUp, { once: true });
-      this.#waiting.push(take);
+      this.#waiting.push(waiter);
     });
   }
 }
@@ -66,14 +95,20 @@ export class Sequences {
  * generating. A block is kept only if both prompts hold it in whole, before the last token: then it was
  * computed in the same batch, by the same arithmetic, as it would be now.
  */
-async function prepare(slot: Slot, prompt: readonly Token[]): Promise<void> {
-  const { sequence } = slot;
+function keptTokens(slot: Slot, prompt: readonly Token[]): number {
+  // Recurrent models cannot forget the end of what they read.
+  if (slot.prompt.length === 0 || slot.sequence.needsCheckpoints) return 0;
   const most = Math.min(slot.prompt.length, prompt.length) - 1;
   let common = 0;
   while (common < most && slot.prompt[common] === prompt[common]) common++;
-  const kept = common - (common % BLOCK_TOKENS);
+  return common - (common % BLOCK_TOKENS);
+}
+
+async function prepare(slot: Slot, prompt: readonly Token[]): Promise<number> {
+  const { sequence } = slot;
+  const kept = keptTokens(slot, prompt);
   slot.prompt = prompt;
-  // Recurrent models cannot forget the end of what they read.
-  if (kept === 0 || sequence.needsCheckpoints) await sequence.clearHistory();
+  if (kept === 0) await sequence.clearHistory();
   else await sequence.eraseContextTokenRanges([{ start: kept, end: sequence.nextTokenIndex }]);
+  return kept;
 }

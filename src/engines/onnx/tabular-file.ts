@@ -1,51 +1,47 @@
-// What stands in and beside a tabular .onnx file: its hash, its operators, and a signature from signature.json
-// or MLflow's MLmodel. Reads files only; what the signature means for the tensors is tabular-schema's business.
+// The signature that stands beside a tabular .onnx file: signature.json, or MLflow's MLmodel. Reads files only; what
+// it means for the tensors is tabular-schema's business.
 import { readFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
-import type { ColumnType, SignatureColumn } from '#core/endpoint.ts';
+import { basename, dirname, join, relative } from 'node:path';
+import type { ColumnType, SignatureColumn, SignatureParam } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
-import { sha256Hex } from '#core/fingerprint.ts';
-import { isJsonObject, type Json } from '#core/json.ts';
+import { isJsonObject, type Json, type JsonObject } from '#core/json.ts';
+import { readMlModel, toSignature } from '../mlflow/mlmodel.ts';
 
 /** A signature as its author wrote it; either side may be left to the model's own metadata. */
 export interface Sidecar {
   readonly inputs?: readonly SignatureColumn[];
   readonly outputs?: readonly SignatureColumn[];
+  readonly params?: readonly SignatureParam[];
   /** Class names by index, for an integer or score output. */
   readonly labels?: readonly string[];
   /** False: output names that do not fit are ignored (MLmodel names outputs after the framework, not the graph). */
   readonly isStrict: boolean;
 }
 
-export interface ModelFile {
-  readonly sha256: string;
-  readonly sizeBytes: number;
-  /** Operator types of the top-level graph; empty when the file could not be walked. */
-  readonly operators: ReadonlySet<string>;
-}
-
 const COLUMN_TYPES: readonly ColumnType[] = ['boolean', 'integer', 'long', 'float', 'double', 'string'];
-
-/** Throws MODEL_NOT_AVAILABLE when the file cannot be read. */
-export async function readModelFile(path: string): Promise<ModelFile> {
-  const bytes = await readFile(path).catch((cause: unknown) => {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new ServingError(
-      'MODEL_NOT_AVAILABLE',
-      `The model file "${path}" cannot be read (${reason}). Register the model again with the path of its .onnx file.`,
-      { cause },
-    );
-  });
-  return { sha256: sha256Hex(bytes), sizeBytes: bytes.length, operators: operatorsOf(bytes) };
-}
 
 /** The side-car of a model, or undefined when there is none. Throws INVALID_PARAMETER when it cannot be understood. */
 export async function readSidecar(path: string): Promise<Sidecar | undefined> {
   const folder = dirname(path);
   const json = await readText(join(folder, 'signature.json'));
   if (json !== undefined) return parseSignatureJson(json, join(folder, 'signature.json'));
-  const mlmodel = await readText(join(folder, 'MLmodel'));
-  return mlmodel === undefined ? undefined : parseMlmodel(mlmodel, join(folder, 'MLmodel'));
+  return (await readFlavour(folder, path)) ?? (await readFlavour(dirname(folder), path));
+}
+
+/** The MLmodel of a folder, if this is the file that its `onnx` flavour names or that lies right beside it. */
+async function readFlavour(folder: string, path: string): Promise<Sidecar | undefined> {
+  const model = await readMlModel(folder);
+  if (model === undefined) return undefined;
+  const named = model.flavors.onnx?.data;
+  if (dirname(path) !== folder && named !== relative(folder, path)) return undefined;
+  const { inputs = [], outputs = [], params } = toSignature(model) ?? {};
+  const isNamed = outputs.some(({ isUnnamed }) => isUnnamed !== true);
+  return {
+    ...(inputs.length === 0 ? {} : { inputs }),
+    ...(isNamed ? { outputs } : {}),
+    ...(params === undefined ? {} : { params }),
+    isStrict: false,
+  };
 }
 
 async function readText(path: string): Promise<string | undefined> {
@@ -68,39 +64,9 @@ function parseSignatureJson(text: string, path: string): Sidecar {
   };
 }
 
-/** `inputs` and `outputs` are JSON texts inside the YAML, folded over several lines by MLflow's writer. */
-function parseMlmodel(text: string, path: string): Sidecar {
-  const lines = text.split(/\r?\n/);
-  const start = lines.findIndex((line) => /^signature:\s*$/.test(line));
-  const texts: Record<string, string> = {};
-  let key = '';
-  for (const line of start < 0 ? [] : lines.slice(start + 1)) {
-    if (/^\S/.test(line)) break;
-    const member = /^ {2}(\w+):\s*(.*)$/.exec(line);
-    if (member) texts[(key = member[1] ?? '')] = member[2] ?? '';
-    else if (key !== '') texts[key] = `${texts[key]} ${line.trim()}`;
-  }
-  const member = (name: 'inputs' | 'outputs') => {
-    const scalar = texts[name];
-    if (scalar === undefined || scalar === 'null') return {};
-    return columnsMember(name, unquote(scalar, path), path);
-  };
-  return { ...member('inputs'), ...member('outputs'), isStrict: false };
-}
-
-function unquote(scalar: string, path: string): string {
-  if (scalar.startsWith("'")) return scalar.slice(1, -1).replaceAll("''", "'");
-  // A double-quoted YAML scalar is a JSON string once its line breaks are folded (a trailing \ joins two lines).
-  if (scalar.startsWith('"')) return String(parseJson(scalar.replaceAll(/\\ +(?:\\(?= ))?/g, ''), path));
-  return scalar;
-}
-
-/** Column lists only: tensor signatures repeat the model's own metadata and are left to it. */
-function columnsMember(name: 'inputs' | 'outputs', value: Json | undefined, path: string): Partial<Sidecar> {
-  if (value === undefined || value === null) return {};
-  const list = typeof value === 'string' ? parseJson(value, path) : value;
+function columnsMember(name: 'inputs' | 'outputs', list: Json | undefined, path: string): Partial<Sidecar> {
+  if (list === undefined || list === null) return {};
   if (!Array.isArray(list)) throw invalid(path, `\`${name}\` is not a list of columns`);
-  if (list.some((column) => isJsonObject(column) && column.type === 'tensor')) return {};
   const columns = list.map((column: Json, index): SignatureColumn => {
     if (!isJsonObject(column)) throw invalid(path, `entry ${index} of \`${name}\` is not an object`);
     const type = COLUMN_TYPES.find((known) => known === column.type);
@@ -110,9 +76,29 @@ function columnsMember(name: 'inputs' | 'outputs', value: Json | undefined, path
         `entry ${index} of \`${name}\` is ${JSON.stringify(column)}; it needs a \`name\` and a \`type\` out of ${COLUMN_TYPES.join(', ')}`,
       );
     }
-    return { name: column.name, type, required: column.required !== false };
+    return { name: column.name, type, required: column.required !== false, ...shapeMember(column, path) };
   });
   return { [name]: columns };
+}
+
+function shapeMember({ name, shape }: JsonObject, path: string): Pick<SignatureColumn, 'shape'> {
+  if (shape === undefined || shape === null) return {};
+  if (!isShape(shape)) {
+    const shown = JSON.stringify(shape).slice(0, 80);
+    throw invalid(
+      path,
+      `the \`shape\` of "${String(name)}" is ${shown}; it must be a list of sizes, -1 for any`,
+    );
+  }
+  return { shape };
+}
+
+function isShape(value: Json): value is readonly number[] {
+  return (
+    Array.isArray(value) &&
+    value.length <= 32 &&
+    value.every((size: Json) => typeof size === 'number' && Number.isInteger(size) && size >= -1)
+  );
 }
 
 function parseJson(text: string, path: string): Json {
@@ -132,46 +118,4 @@ function invalid(path: string, reason: string): ServingError {
     'INVALID_PARAMETER',
     `The signature in "${basename(path)}" beside the model cannot be used: ${reason}.`,
   );
-}
-
-/** Walks the protobuf: ModelProto.graph = 7, GraphProto.node = 1, NodeProto.op_type = 4. */
-function operatorsOf(bytes: Uint8Array): ReadonlySet<string> {
-  const found = new Set<string>();
-  try {
-    for (const graph of fieldsOf(bytes, 7)) {
-      for (const node of fieldsOf(graph, 1)) {
-        for (const name of fieldsOf(node, 4)) found.add(Buffer.from(name).toString('latin1'));
-      }
-    }
-  } catch {
-    found.clear();
-  }
-  return found;
-}
-
-/** The length-delimited values of one field number in a protobuf message. */
-function* fieldsOf(message: Uint8Array, wanted: number): Generator<Uint8Array> {
-  let at = 0;
-  const varint = () => {
-    let value = 0;
-    for (let factor = 1; ; factor *= 128) {
-      const byte = message[at++];
-      if (byte === undefined) throw new RangeError('cut off');
-      value += (byte & 0x7f) * factor;
-      if (byte < 0x80) return value;
-    }
-  };
-  while (at < message.length) {
-    const tag = varint();
-    const wireType = tag % 8;
-    if (wireType === 0) varint();
-    else if (wireType === 1) at += 8;
-    else if (wireType === 5) at += 4;
-    else if (wireType === 2) {
-      const end = varint() + at;
-      if (end > message.length) throw new RangeError('cut off');
-      if (Math.floor(tag / 8) === wanted) yield message.subarray(at, end);
-      at = end;
-    } else throw new RangeError('not protobuf');
-  }
 }

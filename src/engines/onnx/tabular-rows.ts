@@ -1,80 +1,103 @@
-// Rows of features, as HTTP requests bring them, turned into columns. Types and completeness are checked later,
-// where columns are written into tensors.
+// Rows of features, as requests bring them, turned into what is written into tensors. Rows that fit together form a
+// block; a row that fits the signature not at all has an error of its own.
 import type { FeatureInput } from '#core/call.ts';
-import type { Json } from '#core/json.ts';
-import { isJsonObject } from '#core/json.ts';
-import type { FeatureColumn } from '../engine.ts';
-import { mismatch } from './tabular-columns.ts';
-import { indexOfName, type Schema } from './tabular-schema.ts';
+import type { SignatureColumn } from '#core/endpoint.ts';
+import type { ServingError } from '#core/errors.ts';
+import { isJsonObject, type Json } from '#core/json.ts';
+import { enforceRows, type TypedColumn } from '../signature/enforce.ts';
+import type { Source } from './feature-writer.ts';
+import { indexOfName, product } from './schema-words.ts';
+import type { Schema } from './tabular-schema.ts';
 
-type Scalar = string | number | boolean | null;
+export interface RowBlock {
+  /** Which of the given rows these are. */
+  readonly rows: readonly number[];
+  /** One for each feature; null for an optional one that these rows do not have. */
+  readonly sources: readonly (Source | null)[];
+}
 
-/** Throws SCHEMA_MISMATCH when rows differ in their names or lengths, or hold more than plain values. */
-export function toColumns(model: string, schema: Schema, rows: readonly FeatureInput[]): FeatureColumn[] {
-  const flat = rows.map(({ features }) =>
-    isRow(features) ? fromNamed(schema, features) : fromList(features),
-  );
-  const [first] = flat;
-  if (first === undefined) return [];
-  return first.map(([name], index): FeatureColumn => {
-    const isNull = new Uint8Array(rows.length);
-    const values = flat.map((row, at): Scalar => {
-      const [found, value] = row.length === first.length ? (row[index] ?? []) : [];
-      if (found !== name || value === undefined) {
-        throw mismatch(model, schema.features, 'the rows do not all have the same features');
-      }
-      if (value !== null && typeof value === 'object') {
-        const shown = JSON.stringify(value).slice(0, 80);
-        throw mismatch(
-          model,
-          schema.features,
-          `${name === null ? `value ${index + 1}` : `"${name}"`} is ${shown}`,
-        );
-      }
-      if (value === null) isNull[at] = 1;
-      return value;
-    });
-    return { name, values, isNull };
+export interface ReadRows {
+  readonly blocks: readonly RowBlock[];
+  /** By the number of the row as given. */
+  readonly errors: ReadonlyMap<number, ServingError>;
+}
+
+/** What follows from the schema alone is worked out once. */
+export function createRowReader(model: string, schema: Schema): (rows: readonly FeatureInput[]) => ReadRows {
+  const { features } = schema;
+  const spell = createSpelling(schema);
+  const places = new Map(features.map((feature, index) => [feature, index]));
+  return (rows) => {
+    const { blocks, errors } = enforceRows(model, { inputs: features }, rows.map(spell));
+    return {
+      errors,
+      blocks: blocks.map(({ rows: indices, columns }) => {
+        const sources = new Array<Source | null>(features.length).fill(null);
+        for (const column of columns) sources[places.get(column.column) ?? -1] = toSource(column);
+        return { rows: indices, sources };
+      }),
+    };
+  };
+}
+
+function toSource({ values, isNull, shape }: TypedColumn): Source {
+  const cells = values as Exclude<TypedColumn['values'], readonly Uint8Array[]>;
+  return shape === undefined || shape.length === 0
+    ? { kind: 'columns', columns: [{ values: cells, isNull }], dims: [] }
+    : { kind: 'rows', values: cells, dims: shape };
+}
+
+/** Other ways to write a row: a list under the name of an input for its columns, and a tensor as a flat list. */
+function createSpelling(schema: Schema): (row: FeatureInput) => FeatureInput {
+  const { features, slots, inputs } = schema;
+  const matrices = inputs.flatMap(({ name }, input) => {
+    const columns = features.filter((_, index) => slots[index]?.input === input && !slots[index]?.isWhole);
+    return columns.length > 1 && indexOfName(features, name) < 0 ? [{ name, columns: inOrder(columns) }] : [];
   });
-}
-
-type Cell = readonly [name: string | null, value: Json];
-
-function isRow(
-  features: FeatureInput['features'],
-): features is Exclude<FeatureInput['features'], readonly Json[]> {
-  return isJsonObject(features);
-}
-
-/** By position; a list in a list ([[1, 2, 3]]) is the row of a tensor. */
-function fromList(features: readonly Json[]): Cell[] {
-  const [only] = features;
-  const values = features.length === 1 && Array.isArray(only) ? (only as readonly Json[]) : features;
-  return values.map((value): Cell => [null, value]);
-}
-
-/** By name, in the order of the signature; a list under the name of a tensor stands for its columns. */
-function fromNamed(schema: Schema, features: { readonly [key: string]: Json }): Cell[] {
-  const members = Object.keys(features).map((name) => ({ name }));
-  const cells: Cell[] = [];
-  for (const { name } of schema.features) {
-    const key = members[indexOfName(members, name)]?.name;
-    const value = key === undefined ? undefined : features[key];
-    if (value !== undefined) cells.push([name, value]);
+  const deep = features.filter(({ shape = [] }) => shape.length > 1 && shape.every((size) => size > 0));
+  function inOrder(columns: readonly SignatureColumn[]): readonly SignatureColumn[] {
+    const offset = (column: SignatureColumn) => slots[features.indexOf(column)]?.offset ?? 0;
+    return [...columns].sort((left, right) => offset(left) - offset(right));
   }
-  for (const [input, plan] of schema.inputs.entries()) {
-    const key = members[indexOfName(members, plan.name)]?.name;
-    const list = key === undefined ? undefined : features[key];
-    if (!Array.isArray(list)) continue;
-    for (const [index, { name }] of schema.features.entries()) {
-      const place = schema.places[index];
-      const value: Json | undefined = place?.input === input ? list[place.offset] : undefined;
-      if (value !== undefined && list.length === plan.width) {
-        const at = cells.findIndex(([known]) => known === name);
-        cells.splice(at < 0 ? cells.length : at, at < 0 ? 0 : 1, [name, value]);
-      }
+  return (row) => {
+    const given = row.features;
+    if (!isJsonObject(given)) {
+      const isFlat = deep.length === 1 && features.length === 1 && isFlatList(given);
+      return isFlat ? { features: [unfold(given, deep[0]?.shape ?? [])] } : row;
     }
-  }
-  // Nothing fits: the names as they came, so that the message can show them.
-  return cells.length > 0 ? cells : Object.entries(features).map(([name, value]): Cell => [name, value]);
+    // Most rows are written as the signature has them, and are many.
+    const isPlain =
+      matrices.every(({ columns: [first] }) => first !== undefined && Object.hasOwn(given, first.name)) &&
+      deep.every(({ name }) => Object.hasOwn(given, name) && !isFlatList(given[name]));
+    if (isPlain) return row;
+    const changes: Record<string, Json> = {};
+    const members = Object.keys(given).map((name) => ({ name }));
+    const member = (name: string) => members[indexOfName(members, name)]?.name;
+    for (const { name, columns } of matrices) {
+      const key = member(name);
+      const list = key === undefined ? undefined : given[key];
+      if (!Array.isArray(list) || list.length !== columns.length) continue;
+      for (const [index, column] of columns.entries()) changes[column.name] = list[index] as Json;
+    }
+    for (const { name, shape = [] } of deep) {
+      const key = member(name);
+      const list = key === undefined ? undefined : given[key];
+      if (key !== undefined && isFlatList(list)) changes[key] = unfold(list, shape);
+    }
+    return Object.keys(changes).length === 0 ? row : { features: { ...given, ...changes } };
+  };
+}
+
+function isFlatList(value: Json | undefined): value is readonly Json[] {
+  return Array.isArray(value) && value.length > 1 && !Array.isArray(value[0]);
+}
+
+/** A list of the right length as nested lists; any other as it is, for the message. */
+function unfold(list: readonly Json[], shape: readonly number[]): Json {
+  if (list.length !== product(shape)) return list;
+  return shape.slice(1).reduceRight<readonly Json[]>((items, size) => {
+    return Array.from({ length: items.length / size }, (_, index) =>
+      items.slice(index * size, (index + 1) * size),
+    );
+  }, list);
 }

@@ -1,178 +1,125 @@
-// Opens an ONNX file for the tabular runner: tensor names, types and shapes, and a run that is synchronous
-// where the installed runtime allows it. Knows nothing of features, signatures or labels.
-import type { Tensor } from 'onnxruntime-node';
-import type { Binding } from 'onnxruntime-node/dist/binding.js';
-import { ServingError } from '#core/errors.ts';
+// Opens ONNX models for the tabular runner: small ones here, large or slow ones on a thread of their own, and each
+// only once however many endpoints and versions serve it.
+import { realpath, stat } from 'node:fs/promises';
+import { openBackgroundSession } from './background-session.ts';
+import { readModelFile, unreadable } from './model-file.ts';
+import { openNativeSession } from './native-session.ts';
+import type { TabularSession } from './session.ts';
 
-/** Element types of ONNX tensors that features and predictions can have. */
-export type ElementType =
-  | 'float32'
-  | 'float64'
-  | 'int8'
-  | 'int16'
-  | 'int32'
-  | 'int64'
-  | 'uint8'
-  | 'uint16'
-  | 'uint32'
-  | 'uint64'
-  | 'bool'
-  | 'string';
-
-export interface TensorInfo {
-  readonly name: string;
-  /** Null: not a tensor (a sequence or map), or an element type that rows of features do not have. */
-  readonly type: ElementType | null;
-  readonly isTensor: boolean;
-  /** -1 where the size is only known when the model runs. */
-  readonly shape: readonly number[];
+export interface SessionOptions {
+  /** Threads of one run. */
+  readonly threads: number;
+  /** SHA-256 of the file where it is known: then the same file is found again under another path. */
+  readonly sha256?: string;
 }
 
-export type TensorData =
-  | Float32Array
-  | Float64Array
-  | Int8Array
-  | Int16Array
-  | Int32Array
-  | BigInt64Array
-  | Uint8Array
-  | Uint16Array
-  | Uint32Array
-  | BigUint64Array
-  | string[];
-
-export interface Feed {
-  readonly name: string;
-  readonly type: ElementType;
-  readonly data: TensorData;
-  readonly dims: readonly number[];
-}
-/** Data of the asked outputs, in the order they were asked for. */
-export type Results = readonly TensorData[];
-
-export interface TabularSession {
-  readonly inputs: readonly TensorInfo[];
-  readonly outputs: readonly TensorInfo[];
-  run(feeds: readonly Feed[], outputNames: readonly string[]): Promise<Results>;
-  /** Absent when the installed onnxruntime-node has no synchronous session. */
-  readonly runNow?: (feeds: readonly Feed[], outputNames: readonly string[]) => Results;
-  close(): Promise<void>;
+interface Shared {
+  readonly session: Promise<TabularSession>;
+  readonly key: string;
+  readonly contentKey: string | undefined;
+  users: number;
 }
 
-// Positions are the numbers of ONNX's TensorProto.DataType.
-const TYPE_BY_NUMBER: readonly (ElementType | undefined)[] = [
-  undefined,
-  'float32',
-  'uint8',
-  'int8',
-  'uint16',
-  'int16',
-  'int32',
-  'int64',
-  'string',
-  'bool',
-  undefined,
-  'float64',
-  'uint32',
-  'uint64',
-];
+/**
+ * Loading takes 4 (dense layers) to 30 (trees) milliseconds a megabyte and blocks the thread; so does a run of these
+ * operators. A thread costs some tenths of a millisecond a chunk, which small models would feel.
+ */
+const SMALL_BYTES = 1024 * 1024;
+const SLOW_OPERATORS =
+  /^(Conv|ConvTranspose|ConvInteger|QLinearConv|LSTM|GRU|RNN|Loop|Scan|Attention|MultiHeadAttention)$/;
 
-/** Loads a model. `threads` are those of one run. Throws MODEL_NOT_AVAILABLE. */
-export async function openTabularSession(path: string, threads: number): Promise<TabularSession> {
-  const runtime = await import('onnxruntime-node').catch((cause: unknown) => {
-    throw new ServingError(
-      'MODEL_NOT_AVAILABLE',
-      `The model "${path}" needs ONNX Runtime, which could not be loaded. Install it with: npm i onnxruntime-node`,
-      { cause },
-    );
-  });
-  const options = {
-    intraOpNumThreads: threads,
-    interOpNumThreads: 1,
-    logSeverityLevel: 3 as const,
-    // DuckDB's own threads want the cores between two chunks, so ours sleep instead of spinning.
-    extra: { session: { intra_op: { allow_spinning: '0' } } },
-  };
-  const toTensors = (feeds: readonly Feed[]): Record<string, Tensor> =>
-    Object.fromEntries(
-      feeds.map(({ name, type, data, dims }) => [name, new runtime.Tensor(type, data, dims)]),
-    );
-  const native = await loadNative();
-  if (native === undefined) {
-    const session = await runtime.InferenceSession.create(path, options).catch((cause: unknown) => {
-      throw unreadable(path, cause);
-    });
-    let released: Promise<void> | undefined;
-    return {
-      inputs: session.inputMetadata.map(toTensorInfo),
-      outputs: session.outputMetadata.map(toTensorInfo),
-      run: async (feeds, names) => toResults(await session.run(toTensors(feeds), [...names]), names),
-      close: () => {
-        released ??= session.release();
-        return released;
-      },
-    };
+const open = new Map<string, Shared>();
+const openByContent = new Map<string, Shared>();
+
+/**
+ * Throws MODEL_NOT_AVAILABLE, or INVALID_PARAMETER for a model that points to files elsewhere. `close` of what is
+ * returned gives back this use of the session; the last one closes it.
+ */
+export async function openTabularSession(path: string, options: SessionOptions): Promise<TabularSession> {
+  const { threads, sha256 } = options;
+  const contentKey = sha256 ? `${threads} ${sha256}` : undefined;
+  const key = `${threads} ${await identityOf(path)}`;
+  const known = open.get(key) ?? (contentKey === undefined ? undefined : openByContent.get(contentKey));
+  if (known !== undefined) {
+    known.users++;
+    const session = await known.session;
+    // The same graph with other weights beside it has the same hash.
+    if (known.key === key || !session.hasExternalFiles) return useOf(known, session);
+    await leave(known);
   }
+  return openShared(path, key, contentKey, threads);
+}
 
-  const session = new native.InferenceSession();
+async function openShared(
+  path: string,
+  key: string,
+  contentKey: string | undefined,
+  threads: number,
+): Promise<TabularSession> {
+  const shared: Shared = { session: openOne(path, threads), key, contentKey, users: 1 };
+  open.set(key, shared);
+  if (contentKey !== undefined) openByContent.set(contentKey, shared);
   try {
-    session.loadModel(path, options);
+    const session = await shared.session;
+    void session.lost?.then(() => forget(shared));
+    return useOf(shared, session);
+  } catch (thrown) {
+    forget(shared);
+    throw thrown;
+  }
+}
+
+async function openOne(path: string, threads: number): Promise<TabularSession> {
+  const { size } = await stat(path);
+  if (size > SMALL_BYTES) return openBackgroundSession(path, threads);
+  const file = await readModelFile(path);
+  return [...file.graph.operators].some((name) => SLOW_OPERATORS.test(name))
+    ? openBackgroundSession(path, threads)
+    : openNativeSession(file, threads);
+}
+
+/** A file that was replaced is another one. */
+async function identityOf(path: string): Promise<string> {
+  try {
+    const real = await realpath(path);
+    const { size, mtimeMs, ino } = await stat(real);
+    return `${real} ${size} ${mtimeMs} ${ino}`;
   } catch (cause) {
     throw unreadable(path, cause);
   }
-  let isOpen = true;
-  const runNow = (feeds: readonly Feed[], names: readonly string[]): Results => {
-    if (!isOpen) throw new ServingError('INTERNAL', `The model "${path}" was asked after it was closed.`);
-    const fetches = Object.fromEntries(names.map((name) => [name, null]));
-    return toResults(session.run(toTensors(feeds), fetches, {}), names);
-  };
+}
+
+function useOf(shared: Shared, session: TabularSession): TabularSession {
+  let left: Promise<void> | undefined;
+  const { inputs, outputs, operators, sha256, sizeBytes, hasExternalFiles, isBackground, runNow, lost } =
+    session;
   return {
-    inputs: session.inputMetadata.map(toNativeInfo),
-    outputs: session.outputMetadata.map(toNativeInfo),
-    run: async (feeds, names) => runNow(feeds, names),
-    runNow,
-    close: async () => {
-      if (isOpen) session.dispose();
-      isOpen = false;
+    inputs,
+    outputs,
+    operators,
+    sha256,
+    sizeBytes,
+    hasExternalFiles,
+    isBackground,
+    run: (feeds, names) => session.run(feeds, names),
+    ...(runNow ? { runNow } : {}),
+    ...(lost ? { lost } : {}),
+    close: () => {
+      left ??= leave(shared);
+      return left;
     },
   };
 }
 
-/** The synchronous session under onnxruntime-node's public one; undefined where a version keeps it elsewhere. */
-async function loadNative(): Promise<{ InferenceSession: Binding.InferenceSessionConstructor } | undefined> {
-  try {
-    const { binding, initOrt } = await import('onnxruntime-node/dist/binding.js');
-    initOrt();
-    const { prototype } = binding.InferenceSession;
-    const isUsable = typeof prototype.loadModel === 'function' && typeof prototype.run === 'function';
-    return isUsable ? binding : undefined;
-  } catch {
-    return undefined;
-  }
+async function leave(shared: Shared): Promise<void> {
+  shared.users--;
+  if (shared.users > 0) return;
+  forget(shared);
+  await (await shared.session).close();
 }
 
-function toNativeInfo({ name, isTensor, type, shape }: Binding.ValueMetadata): TensorInfo {
-  return { name, isTensor, type: isTensor ? (TYPE_BY_NUMBER[type] ?? null) : null, shape: shape ?? [] };
-}
-
-type PublicMetadata = import('onnxruntime-node').InferenceSession.ValueMetadata;
-
-function toTensorInfo(metadata: PublicMetadata): TensorInfo {
-  if (!metadata.isTensor) return { name: metadata.name, isTensor: false, type: null, shape: [] };
-  const type = TYPE_BY_NUMBER.find((known) => known === metadata.type) ?? null;
-  const shape = metadata.shape.map((size) => (typeof size === 'number' ? size : -1));
-  return { name: metadata.name, isTensor: true, type, shape };
-}
-
-function toResults(values: Readonly<Record<string, unknown>>, names: readonly string[]): Results {
-  return names.map((name) => {
-    const value = values[name] as Tensor | undefined;
-    if (value === undefined) throw new ServingError('INTERNAL', `The model gave no output "${name}".`);
-    return value.data;
-  });
-}
-
-function unreadable(path: string, cause: unknown): ServingError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new ServingError('MODEL_NOT_AVAILABLE', `ONNX Runtime cannot load "${path}": ${reason}`, { cause });
+function forget(shared: Shared): void {
+  if (open.get(shared.key) === shared) open.delete(shared.key);
+  const { contentKey } = shared;
+  if (contentKey !== undefined && openByContent.get(contentKey) === shared) openByContent.delete(contentKey);
 }

@@ -2,6 +2,7 @@
 // must not be the one that serves. Knows no queue: it does one job after the other, in the order they arrive.
 import { readFile } from 'node:fs/promises';
 import { parentPort, workerData } from 'node:worker_threads';
+import { checkModelFile } from './model-file.ts';
 import type { TextModel } from './text-model.ts';
 import { normalise, planRuns, pool } from './text-pooling.ts';
 
@@ -48,6 +49,7 @@ async function loadModel() {
     import('onnxruntime-node'),
   ]);
   const tokenizer = new Tokenizer(JSON.parse(await readFile(model.tokenizerPath, 'utf8')) as object, {});
+  await checkModelFile(model.modelPath);
   const session = await InferenceSession.create(model.modelPath, {
     intraOpNumThreads: 1,
     interOpNumThreads: 1,

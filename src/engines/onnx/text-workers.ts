@@ -131,12 +131,19 @@ export class TextWorkers {
   }
 }
 
-/** Asks the thread to release the model; one that is still busy after a while is ended by force. */
+/**
+ * Asks the thread to release the model. One that is still busy after a while is let go on alone and ends after its
+ * run: to end a thread by force within native code ends the whole process.
+ */
 async function endThread(worker: Worker): Promise<void> {
   const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
   worker.ref();
   worker.postMessage(null satisfies TextJob);
-  const timer = setTimeout(() => void worker.terminate(), CLOSE_TIMEOUT_MS);
-  await ended;
+  let timer: NodeJS.Timeout | undefined;
+  const waited = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
+  });
+  await Promise.race([ended, waited]);
   clearTimeout(timer);
+  worker.unref();
 }

@@ -4,6 +4,8 @@ import { createReadStream } from 'node:fs';
 import { createGunzip } from 'node:zlib';
 
 const BLOCK_BYTES = 512;
+/** Of a header that only holds a name and times. */
+const LONGEST_NAME = 1024 * 1024;
 
 /** What becomes of a member: undefined passes it over. Bytes are only valid until the returned promise resolves. */
 export type Sink = (bytes: Uint8Array) => Promise<void>;
@@ -13,6 +15,8 @@ export async function readTarball(
   path: string,
   open: (memberPath: string) => Sink | undefined,
   signal?: AbortSignal,
+  /** Hears of what is passed over: links, devices, sparse files; not of directories. May throw. */
+  onOther?: (memberPath: string, type: string) => void,
 ): Promise<void> {
   const source = createReadStream(path, signal ? { signal } : {});
   const gunzip = createGunzip({ chunkSize: 256 * 1024 });
@@ -27,6 +31,8 @@ export async function readTarball(
       const size = sizeField(header);
       const type = String.fromCharCode(header[156] ?? 0);
       if (type === 'x' || type === 'L') {
+        if (size > LONGEST_NAME)
+          throw new Error(`the archive is damaged: a member has a name of ${size} bytes`);
         const text = Buffer.from((await blocks.take(size)) ?? []).toString('utf8');
         longName = type === 'L' ? text.replace(/\0.*$/s, '') : (paxPath(text) ?? longName);
         await blocks.pass(padding(size));
@@ -34,6 +40,7 @@ export async function readTarball(
       }
       const isFile = type === '0' || type === '\0';
       const sink = isFile ? open(longName ?? nameField(header)) : undefined;
+      if (!isFile && !'5g'.includes(type)) onOther?.(longName ?? nameField(header), type);
       longName = type === 'g' ? longName : undefined;
       await blocks.pass(size, sink);
       await blocks.pass(padding(size));

@@ -10,6 +10,7 @@ import type { UsageRow, UsageStore } from '#core/stores.ts';
 import type { Identity } from '#governance/identity/identity.ts';
 import type { Relay } from '#serving/relay.ts';
 import type { RelayHits } from '#serving/relay-hits.ts';
+import type { ReplicaState } from '#serving/replicas-state.ts';
 import type { StatementResult } from '#session/result.ts';
 import type { ControlRegistry } from './control/deps.ts';
 import type { LimitsDoor } from './limits-routes.ts';
@@ -65,6 +66,9 @@ export interface HttpDeps {
     readonly hits?: RelayHits;
     onUsage(listener: (row: UsageRow) => void): void;
     queueDepths(): readonly QueueDepth[];
+    /** Of a served entity; undefined where it is an external model. */
+    replicasOf?(endpoint: string, servedEntity: string): ReplicaState | undefined;
+    replicas?(): Iterable<{ readonly target: string; readonly state: ReplicaState }>;
   };
   readonly registry: ControlRegistry;
   /** How the ledger is doing, for metrics. */

@@ -11,6 +11,7 @@ import { answerCompletions } from './openai-completions.ts';
 import { answerEmbeddings } from './openai-embeddings.ts';
 import { answerPredict } from './predict.ts';
 import { type Asked, type HttpContext, type HttpEnv, readJsonBody } from './request.ts';
+import { answerResponses } from './responses/responses.ts';
 
 type LanguageTask = Exclude<Task, 'predict'>;
 
@@ -40,6 +41,9 @@ export async function answerInvocation(
   if (endpoint.task === 'predict') return answerPredict(c, deps, asked);
   const { key, apiType, answer } = LANGUAGE_TASKS[endpoint.task];
   const body = await readJsonBody(c);
+  // A chat by the items of a response, as agents on Databricks are asked.
+  if (endpoint.task === 'llm/v1/chat' && body.messages === undefined && body.input !== undefined)
+    return answerResponses(c, deps, { ...asked, apiType: 'mlflow/v1/responses' }, body);
   if (body[key] === undefined) throw wrongKey(name, endpoint.task, key, body);
   return answer(c, deps, { ...asked, apiType }, body);
 }

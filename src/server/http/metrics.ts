@@ -6,6 +6,7 @@ import type { Endpoint } from '#core/endpoint.ts';
 import type { UsageRow } from '#core/stores.ts';
 import type { HttpDeps } from './deps.ts';
 import { EndpointMetrics } from './endpoint-metrics.ts';
+import { registerReplicaMetrics } from './replica-metrics.ts';
 import { UsageMetrics } from './usage-metrics.ts';
 
 export interface Metrics {
@@ -26,6 +27,7 @@ export function createMetrics(deps: Pick<HttpDeps, 'serving' | 'clock' | 'usage'
     registers: [registry],
   });
   registerQueueGauges(deps, [registry]);
+  registerReplicaMetrics(deps, [registry]);
   registerLedgerGauges(deps, [registry]);
   const usage = new UsageMetrics();
   const endpoints = new EndpointMetrics(deps.clock ?? SYSTEM_CLOCK);

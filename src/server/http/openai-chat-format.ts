@@ -44,8 +44,13 @@ export function formatChat(
       finish_reason: output.finishReason,
     })),
     usage: formatUsage(sumUsage(answers.map(({ usage }) => usage))),
+    ...customOf(outputs[0]?.customOutputs),
   };
 }
+
+/** Of agents, where Databricks has them. */
+const customOf = (custom: JsonObject | undefined): JsonObject =>
+  custom === undefined ? {} : { custom_outputs: custom };
 
 function formatToolCall(call: ToolCall): JsonObject {
   return { id: call.id, type: 'function', function: { name: call.name, arguments: call.arguments } };
@@ -60,7 +65,7 @@ export function createChatChunks(
   const created = nowSeconds();
   const usages: TokenUsage[] = [];
   let model = '';
-  const chunk = (choices: readonly JsonObject[], usage: JsonObject | null = null): string =>
+  const chunk = (choices: readonly JsonObject[], usage: JsonObject | null = null, custom = {}): string =>
     toFrame({
       id: `chatcmpl-${callId}`,
       object: 'chat.completion.chunk',
@@ -68,9 +73,14 @@ export function createChatChunks(
       model,
       choices,
       ...(includesUsage ? { usage } : {}),
+      ...custom,
     });
-  const choice = (index: number, delta: JsonObject, finishReason: string | null = null): string =>
-    chunk([{ index, delta, finish_reason: finishReason }]);
+  const choice = (
+    index: number,
+    delta: JsonObject,
+    finishReason: string | null = null,
+    custom?: JsonObject,
+  ): string => chunk([{ index, delta, finish_reason: finishReason }], null, customOf(custom));
   return {
     ...openaiEnds(asked),
     open(target) {
@@ -84,7 +94,7 @@ export function createChatChunks(
       if (event.type === 'delta') return event.text === '' ? '' : choice(index, { content: event.text });
       if (event.type === 'tool_call') return choice(index, { tool_calls: [formatToolCallDelta(event)] });
       usages.push(event.usage);
-      return choice(index, {}, event.finishReason);
+      return choice(index, {}, event.finishReason, event.customOutputs);
     },
     close: () => (includesUsage ? chunk([], formatUsage(sumUsage(usages))) : '') + DONE,
   };

@@ -11,6 +11,7 @@ import type {
 } from '#core/call.ts';
 import { ServingError } from '#core/errors.ts';
 import type { JsonObject } from '#core/json.ts';
+import { agentFields, toAgentParameters } from './agent-fields.ts';
 import { invokeAll, repeatCall } from './choices.ts';
 import type { HttpDeps } from './deps.ts';
 import { createChatChunks, formatChat } from './openai-chat-format.ts';
@@ -88,6 +89,7 @@ export const chatBody = z.object({
     ])
     .nullish(),
   response_format: responseFormat.nullish(),
+  ...agentFields,
   ...sharedFields,
 });
 type ChatBody = z.output<typeof chatBody>;
@@ -150,6 +152,7 @@ function toContent(wire: ChatBody['messages'][number]['content']): ChatMessage['
 function toChatParameters(fields: ChatBody, extra: JsonObject | undefined): Parameters {
   return {
     ...toParameters(fields, extra),
+    ...toAgentParameters(fields),
     ...withoutUndefined({
       tools: fields.tools?.map(({ function: offered }) =>
         withoutUndefined({

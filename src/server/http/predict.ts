@@ -1,7 +1,7 @@
 // Invocations of custom models: a table in one of MLflow's four JSON formats or as CSV, predictions back. Not here:
 // how a format is read (features.ts, csv.ts) and whether rows fit the model (serving and the engine).
 import { z } from 'zod';
-import type { FeatureInput, PredictOutput } from '#core/call.ts';
+import type { Answer, FeatureInput, PredictOutput } from '#core/call.ts';
 import type { Signature } from '#core/endpoint.ts';
 import { ServingError } from '#core/errors.ts';
 import type { JsonObject } from '#core/json.ts';
@@ -42,9 +42,21 @@ export async function answerPredict(c: HttpContext, deps: HttpDeps, asked: Asked
   const parameters = Object.keys(extra).length === 0 ? {} : { extra };
   const call = toCall(c, asked, { task: 'predict', inputs, parameters }, fields);
   const answer = await deps.serving.invoke(call);
-  const predictions = (outputsOf(answer) as PredictOutput[]).map((output) => output.prediction);
+  const predictions = outputsByRow(answer).map((output) => output.prediction);
   const headers = { ...answerHeaders([answer]), ...ignoredHeaders(ignored) };
   return sendJson(c, isAlone ? predictions[0] : { predictions }, headers);
+}
+
+/** Says of a table which of its rows the model could not take. */
+function outputsByRow(answer: Answer): PredictOutput[] {
+  const row = answer.items.findIndex((item) => !item.ok);
+  const failed = answer.items[row];
+  if (failed === undefined || failed.ok || answer.items.length === 1)
+    return outputsOf(answer) as PredictOutput[];
+  const { code, message, details, cause, retryAfterMs } = failed.error;
+  if (code !== 'SCHEMA_MISMATCH') throw failed.error;
+  const where = `Row ${row + 1} of ${answer.items.length}: `;
+  throw new ServingError(code, where + message, { details: { ...details, row }, cause, retryAfterMs });
 }
 
 function readRows(endpoint: string, body: JsonObject, signature: () => Signature | undefined): Rows {

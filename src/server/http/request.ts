@@ -115,6 +115,7 @@ export function toCall(c: HttpContext, asked: Asked, question: Question, shared:
     principal: c.get('principal'),
     origin: 'http',
     cache: chooseCacheMode(c, question.task, question.parameters, shared.cache),
+    ...((shared.cache ?? c.req.header('x-duckserve-cache')) && { isCacheChosen: true }),
     signal: requestSignal(c),
     client: toClientFacts(c, asked.apiType),
     ...(asked.servedEntity === undefined ? {} : { servedEntity: asked.servedEntity }),

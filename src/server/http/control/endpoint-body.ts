@@ -10,7 +10,7 @@ import { externalModelBody, toExternalModel } from './provider-fields.ts';
 const text = z.string().min(1);
 const whole = z.int().min(0);
 
-/** The vendor's fields that mean nothing on one machine: kept and given back as they were set. */
+/** The vendor's fields that are kept and given back as they were set; what sizes come to is made of them later. */
 const entitySettings = {
   workload_size: text.nullish(),
   workload_type: text.nullish(),
@@ -20,11 +20,22 @@ const entitySettings = {
   min_provisioned_concurrency: whole.nullish(),
   max_provisioned_concurrency: whole.nullish(),
   provisioned_model_units: whole.nullish(),
-  environment_vars: z.record(text, z.string()).nullish(),
   instance_profile_arn: text.nullish(),
 };
+/** What the registry has words of its own for. The second is ours alone. */
+const ownFields = {
+  environment_vars: z.record(z.string(), z.string()).nullish(),
+  scaling: z
+    .strictObject({
+      min_replicas: whole.nullish(),
+      max_replicas: whole.nullish(),
+      target_concurrency: whole.nullish(),
+      idle_seconds: z.number().nullish(),
+      max_queue: whole.nullish(),
+    })
+    .nullish(),
+};
 const SIZE_FIELDS = ['workload_size', 'workload_type', 'scale_to_zero_enabled'];
-const MAX_ENVIRONMENT_VARS = 30;
 /** Answers have these, and clients that send back what they got have them in requests. */
 const answered = {
   id: z.unknown().optional(),
@@ -41,6 +52,7 @@ const servedEntity = z.strictObject({
   entity_name: text.nullish(),
   entity_version: z.union([text, z.int()]).nullish(),
   ...entitySettings,
+  ...ownFields,
   ...unkept,
 });
 /** The older name of the same thing. */
@@ -49,6 +61,7 @@ const servedModel = z.strictObject({
   model_name: text,
   model_version: z.union([text, z.int()]).nullish(),
   ...entitySettings,
+  ...ownFields,
   ...unkept,
 });
 
@@ -216,11 +229,25 @@ function toServedEntity(wire: z.output<typeof servedEntity>): JsonObject {
     ...(wire.entity_version === undefined || wire.entity_version === null
       ? {}
       : { entityVersion: String(wire.entity_version) }),
+    ...(wire.scaling ? { scaling: toScaling(wire.scaling) } : {}),
+    ...(wire.environment_vars ? { environment: wire.environment_vars } : {}),
     ...(Object.keys(settings).length === 0 ? {} : { settings }),
   };
 }
 
-/** They mean nothing here, but a specification that is refused elsewhere is not to look valid here. */
+function toScaling(wire: NonNullable<z.output<typeof servedEntity>['scaling']>): JsonObject {
+  const { min_replicas, max_replicas, target_concurrency, idle_seconds, max_queue } = wire;
+  const members = Object.entries({
+    minReplicas: min_replicas,
+    maxReplicas: max_replicas,
+    targetConcurrency: target_concurrency,
+    idleSeconds: idle_seconds,
+    maxQueue: max_queue,
+  });
+  return Object.fromEntries(members.flatMap(([name, value]) => (value == null ? [] : [[name, value]])));
+}
+
+/** A specification that is refused elsewhere is not to look valid here. */
 function checkSettings(name: unknown, settings: JsonObject, isExternal: boolean): void {
   const refuse = (problem: string) => {
     throw new ServingError('INVALID_PARAMETER', `Served entity '${name}': ${problem}.`);
@@ -232,8 +259,8 @@ function checkSettings(name: unknown, settings: JsonObject, isExternal: boolean)
   if (settings.workload_size !== undefined && isProvisioned) {
     refuse("'workload_size' and provisioned concurrency exclude each other");
   }
-  const variables = Object.keys(settings.environment_vars ?? {}).length;
-  if (variables > MAX_ENVIRONMENT_VARS) {
-    refuse(`'environment_vars' has ${variables} variables, and ${MAX_ENVIRONMENT_VARS} are the most`);
+  const { min_provisioned_concurrency: least, max_provisioned_concurrency: most } = settings;
+  if (typeof least === 'number' && typeof most === 'number' && least > most) {
+    refuse(`'min_provisioned_concurrency' is ${least}, more than the maximum, which is ${most}`);
   }
 }

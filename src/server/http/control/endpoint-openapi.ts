@@ -12,6 +12,9 @@ const COLUMN_TYPES: Readonly<Record<SignatureColumn['type'], JsonObject>> = {
   float: { type: 'number', format: 'float' },
   double: { type: 'number', format: 'double' },
   string: { type: 'string' },
+  binary: { type: 'string', format: 'byte' },
+  datetime: { type: 'string', format: 'date-time' },
+  json: {},
 };
 
 export function formatEndpointOpenapi(

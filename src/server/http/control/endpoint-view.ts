@@ -2,10 +2,12 @@
 // comes back as it was set; defaults are not filled in, because deploy tools take them for changes.
 import type { Endpoint, Route, ServedEntity } from '#core/endpoint.ts';
 import type { JsonObject } from '#core/json.ts';
+import type { ReplicaState } from '#serving/replicas-state.ts';
 import { present } from './body.ts';
 import type { EndpointState } from './deps.ts';
 import { formatGateway } from './gateway-fields.ts';
 import { formatExternalModel } from './provider-fields.ts';
+import { deploymentWith, formatScaling } from './replica-view.ts';
 
 /** What is known of an endpoint besides what is stored. */
 export interface ViewFacts {
@@ -13,13 +15,15 @@ export interface ViewFacts {
   /** Undefined: the caller may nothing. */
   readonly level: string | undefined;
   readonly idOf: (entity: ServedEntity) => string;
+  /** Of a registered model that is served now; undefined: nothing is known of it. */
+  readonly replicasOf?: (entity: ServedEntity) => ReplicaState | undefined;
 }
 
 export function formatEndpoint(endpoint: Endpoint, facts: ViewFacts, origin: string): JsonObject {
   const { state } = facts;
   return {
     ...formatShared(endpoint, facts),
-    config: formatConfig(endpoint, facts, deploymentOf(endpoint, state)),
+    config: formatConfig(endpoint, facts, deploymentOf(endpoint, state), facts.replicasOf),
     ...(state.pending === undefined
       ? {}
       : {
@@ -67,11 +71,16 @@ export function formatTag({ key, value }: { readonly key: string; readonly value
   return value === '' ? { key } : { key, value };
 }
 
-function formatConfig(endpoint: Endpoint, facts: ViewFacts, deployment: JsonObject): JsonObject {
+function formatConfig(
+  endpoint: Endpoint,
+  facts: ViewFacts,
+  deployment: JsonObject,
+  replicasOf: ViewFacts['replicasOf'] = () => undefined,
+): JsonObject {
   const { servedEntities } = endpoint;
   const status = (entity: ServedEntity) => ({
     id: facts.idOf(entity),
-    state: deployment,
+    state: deploymentWith(deployment, replicasOf(entity)),
     creator: endpoint.creator,
     creation_timestamp: endpoint.createdAtMs,
   });
@@ -81,6 +90,7 @@ function formatConfig(endpoint: Endpoint, facts: ViewFacts, deployment: JsonObje
     served_entities: servedEntities.map((entity) => ({
       ...formatModel(entity),
       ...entity.settings,
+      ...formatOwn(entity),
       ...status(entity),
     })),
     // The older name of the same list; it never knew external models.
@@ -94,6 +104,7 @@ function formatConfig(endpoint: Endpoint, facts: ViewFacts, deployment: JsonObje
               model_version: entity.entityVersion,
             }),
             ...entity.settings,
+            ...formatOwn(entity),
             ...status(entity),
           })),
         }),
@@ -116,6 +127,10 @@ function formatModel({ name, externalModel, entityName, entityVersion }: ServedE
     entity_name: entityName,
     entity_version: entityVersion,
   });
+}
+
+function formatOwn({ scaling, environment }: ServedEntity): JsonObject {
+  return present({ scaling: scaling && formatScaling(scaling), environment_vars: environment });
 }
 
 function deploymentOf(endpoint: Endpoint, { isReady, update, message }: EndpointState): JsonObject {

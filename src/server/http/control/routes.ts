@@ -182,6 +182,7 @@ function factsOf(c: HttpContext, deps: HttpDeps, endpoint: Endpoint): ViewFacts 
     state: deps.registry.stateOf(endpoint),
     level: deps.identity.levelOf(c.get('principal'), endpoint),
     idOf: (entity) => entityId(endpoint, entity),
+    replicasOf: ({ name }) => deps.serving.replicasOf?.(endpoint.name, name),
   };
 }
 

@@ -8,6 +8,7 @@ const SEGMENTS: Readonly<Record<string, string>> = {
   usageTracking: 'usage_tracking_config',
   inferenceTable: 'inference_table_config',
   fallback: 'fallback_config',
+  environment: 'environment_vars',
   add: 'add_tags',
   remove: 'delete_tags',
 };
@@ -48,7 +49,8 @@ function toWirePath(path: readonly string[], spec: JsonObject, configPrefix: str
         .join('.')
         .replaceAll(/\.(\d+)/g, '[$1]');
     }
-    parts.push(SEGMENTS[segment] ?? toSnake(segment));
+    // Names of variables are the user's.
+    parts.push(path[index - 1] === 'environment' ? segment : (SEGMENTS[segment] ?? toSnake(segment)));
   }
   return parts.join('.').replaceAll(/\.(\d+)(?=\.|$)/g, '[$1]');
 }

@@ -44,6 +44,9 @@ const COLUMN_DATATYPES: Readonly<Record<ColumnType, string>> = {
   float: 'FP32',
   double: 'FP64',
   string: 'BYTES',
+  binary: 'BYTES',
+  datetime: 'BYTES',
+  json: 'BYTES',
 };
 
 export const tensorInput = z.object({
@@ -102,22 +105,25 @@ function flatten(data: readonly Json[]): Json[] {
   return (data as readonly unknown[]).flat(Number.POSITIVE_INFINITY) as Json[];
 }
 
-/** An output tensor of one value, or one list of equal length, for each row. */
+/** An output tensor of one value, or lists (of lists) of equal sizes, for each row; JSON texts where sizes differ. */
 export function formatTensor(
   column: Pick<SignatureColumn, 'name'> & { readonly type?: ColumnType | undefined },
   rows: readonly Json[],
 ): JsonObject {
-  const first = rows[0];
-  const width = Array.isArray(first) ? first.length : undefined;
-  const isList = width !== undefined && rows.every((row) => Array.isArray(row) && row.length === width);
-  const values = isList ? rows.flat(1) : [...rows];
+  const shape = [rows.length];
+  let values = rows;
+  for (;;) {
+    const [first] = values;
+    const size = Array.isArray(first) ? first.length : 0;
+    if (size === 0 || !values.every((item) => Array.isArray(item) && item.length === size)) break;
+    shape.push(size);
+    values = values.flatMap((item): readonly Json[] => (Array.isArray(item) ? item : [item]));
+  }
+  const isUneven = values.some((item) => Array.isArray(item));
+  if (isUneven)
+    return { name: column.name, datatype: 'BYTES', shape: [rows.length], data: rows.map(toBytes) };
   const datatype = column.type === undefined ? datatypeOf(values) : COLUMN_DATATYPES[column.type];
-  return {
-    name: column.name,
-    datatype,
-    shape: isList ? [rows.length, width] : [rows.length],
-    data: datatype === 'BYTES' ? values.map(toBytes) : values,
-  };
+  return { name: column.name, datatype, shape, data: datatype === 'BYTES' ? values.map(toBytes) : values };
 }
 
 function datatypeOf(values: readonly Json[]): string {
@@ -130,10 +136,7 @@ function toBytes(value: Json): Json {
 }
 
 /** Metadata of a column; -1 stands for the number of rows. */
-export function formatColumn({ name, type, width }: SignatureColumn): JsonObject {
-  return {
-    name,
-    datatype: COLUMN_DATATYPES[type],
-    shape: width === undefined || width < 0 ? [-1] : [-1, width],
-  };
+export function formatColumn({ name, type, width = -1, shape }: SignatureColumn): JsonObject {
+  const rowShape = shape ?? (width < 0 ? [] : [width]);
+  return { name, datatype: COLUMN_DATATYPES[type], shape: [-1, ...rowShape] };
 }

@@ -13,6 +13,7 @@ export interface Frame {
 export interface Ending {
   readonly finishReason: FinishReason;
   readonly usage: TokenUsage;
+  readonly customOutputs?: JsonObject | undefined;
 }
 
 export function formatResponse(
@@ -49,6 +50,7 @@ export function formatResponse(
     usage: ending ? formatUsage(ending.usage) : null,
     user: fields.user ?? null,
     metadata: fields.metadata ?? {},
+    ...(ending?.customOutputs && { custom_outputs: ending.customOutputs }),
   };
 }
 
@@ -61,6 +63,7 @@ export function formatAnswer(frame: Frame, answer: Answer, output: ChatOutput): 
   return formatResponse(frame, answer.model, items, {
     finishReason: output.finishReason,
     usage: answer.usage,
+    customOutputs: output.customOutputs,
   });
 }
 

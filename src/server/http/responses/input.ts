@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { ChatMessage, ContentPart, Parameters, ResponseFormat, Tool, ToolCall } from '#core/call.ts';
 import { ServingError } from '#core/errors.ts';
 import type { JsonObject } from '#core/json.ts';
+import { agentFields, toAgentParameters } from '../agent-fields.ts';
 import { showValue } from '../errors.ts';
 import { withoutUndefined } from '../parameters.ts';
 import { sharedFields } from '../request.ts';
@@ -84,6 +85,7 @@ export const responsesBody = z.object({
   parallel_tool_calls: z.boolean().nullish(),
   truncation: z.enum(['auto', 'disabled']).nullish(),
   user: z.string().nullish(),
+  ...agentFields,
   ...sharedFields,
 });
 export type ResponsesBody = z.output<typeof responsesBody>;
@@ -175,6 +177,7 @@ export function toParameters(fields: ResponsesBody, extra: JsonObject | undefine
     topP: fields.top_p ?? undefined,
     responseFormat: toResponseFormat(fields.text?.format),
     ...toTools(fields),
+    ...toAgentParameters(fields),
     extra: Object.keys(passedOn).length === 0 ? undefined : passedOn,
   });
 }
