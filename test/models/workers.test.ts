@@ -45,40 +45,49 @@ withPython('a worker of Python', () => {
     isOver = true;
   });
 
-  it(`killed ${KILLS} times under load loses no call: each has its answer or a typed error`, async () => {
-    await predict(ENDPOINT, squares([unique()]));
-    isOver = false;
-    const told: Told[] = [];
-    const callers = Array.from({ length: CALLERS }, async () => {
-      while (!isOver) told.push(await ask([unique(), unique()]));
-    });
-    const killed = new Set<number>();
-    const answered = () => told.filter(({ status }) => status === 200).length;
-    for (let round = 0; round < KILLS; round++) {
-      const before = answered();
-      // Only one that has answered since the last kill: it is under load, not starting.
-      await until(() => answered() > before + CALLERS && workersOf(pid).some((one) => !killed.has(one)));
-      for (const worker of workersOf(pid)) {
-        if (killed.has(worker)) continue;
-        killed.add(worker);
-        process.kill(worker, 'SIGKILL');
+  // Ten starts of a process that loads MLflow, some seconds each, on cores that its callers use as well.
+  const patience = { timeout: 600_000 };
+  it(
+    `killed ${KILLS} times under load loses no call: each has its answer or a typed error`,
+    patience,
+    async () => {
+      await predict(ENDPOINT, squares([unique()]));
+      isOver = false;
+      const told: Told[] = [];
+      const callers = Array.from({ length: CALLERS }, async () => {
+        while (!isOver) told.push(await ask([unique(), unique()]));
+      });
+      const killed = new Set<number>();
+      const answered = () => told.filter(({ status }) => status === 200).length;
+      for (let round = 0; round < KILLS; round++) {
+        const before = answered();
+        // Only one that has answered since the last kill: it is under load, not starting.
+        await until(
+          () => answered() > before + CALLERS && workersOf(pid).some((one) => !killed.has(one)),
+          60_000,
+        );
+        for (const worker of workersOf(pid)) {
+          if (killed.has(worker)) continue;
+          killed.add(worker);
+          process.kill(worker, 'SIGKILL');
+        }
       }
-    }
-    const before = answered();
-    await until(() => answered() > before + CALLERS);
-    isOver = true;
-    await Promise.all(callers);
+      const before = answered();
+      await until(() => answered() > before + CALLERS, 60_000);
+      isOver = true;
+      await Promise.all(callers);
 
-    const failed = told.filter(({ status }) => status !== 200);
-    const codes = [...new Set(failed.map(({ status, code }) => `${status} ${code}`))];
-    console.log(
-      `${told.length} calls, ${killed.size} kills, ${failed.length} typed errors (${codes.join(', ')})`,
-    );
-    expect(killed.size).toBeGreaterThanOrEqual(KILLS);
-    expect(told.filter(({ status, isRight }) => status === 200 && !isRight)).toEqual([]);
-    expect(failed.filter(({ code, message }) => code === '' || message === '')).toEqual([]);
-    expect(failed.filter(({ status }) => status < 429 || status === 500)).toEqual([]);
-  });
+      const failed = told.filter(({ status }) => status !== 200);
+      const codes = [...new Set(failed.map(({ status, code }) => `${status} ${code}`))];
+      console.log(
+        `${told.length} calls, ${killed.size} kills, ${failed.length} typed errors (${codes.join(', ')})`,
+      );
+      expect(killed.size).toBeGreaterThanOrEqual(KILLS);
+      expect(told.filter(({ status, isRight }) => status === 200 && !isRight)).toEqual([]);
+      expect(failed.filter(({ code, message }) => code === '' || message === '')).toEqual([]);
+      expect(failed.filter(({ status }) => status < 429 || status === 500)).toEqual([]);
+    },
+  );
 
   it('that ends while it predicts fails its call with a typed error, and the next call is answered', async () => {
     const crashed = await ask([666]);
