@@ -2,6 +2,7 @@
 // whatever else as JSON. Whether values fit a model is not asked here; the other side is columns.py.
 import { ServingError } from '#core/errors.ts';
 import { isJsonObject, type Json, type JsonObject } from '#core/json.ts';
+import type { TypedColumn } from '../signature/enforce.ts';
 
 /**
  * How the cells of a column travel. `datetime`: microseconds since 1970 as i64. `json`: texts that hold JSON.
@@ -13,14 +14,7 @@ export interface WireColumn {
   /** null: by position. */
   readonly name: string | null;
   readonly type: WireType;
-  readonly values:
-    | Float64Array
-    | Float32Array
-    | BigInt64Array
-    | Int32Array
-    | Uint8Array
-    | readonly string[]
-    | readonly Uint8Array[];
+  readonly values: TypedColumn['values'];
   /** 1 where NULL; null when no value is NULL. What stands in `values` there is never looked at. */
   readonly isNull: Uint8Array | null;
   /** A tensor: the sizes of one row's value; the numbers of rows must be even. */
